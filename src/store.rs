@@ -1,0 +1,183 @@
+//! Room 6: the vector tier, where answers live on disk and are found by meaning.
+//!
+//! One trait, one file a database. A store keeps [`Record`]s; a record is one *key* (a prompt's
+//! vector) of one *answer*. Usually an answer has exactly one key, its own; learned aliases add
+//! more, which point to the same answer.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use crate::embed::Vector;
+
+/// 128 bits of a fingerprint: a key's and an answer's name in stores, headers and the admin API.
+/// Written as 32 lower-case hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EntryId(pub u128);
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for EntryId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, out)
+    }
+}
+
+impl std::str::FromStr for EntryId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(format!("an entry id is 32 hex digits, not `{text}`"));
+        }
+        u128::from_str_radix(text, 16).map(Self).map_err(|error| error.to_string())
+    }
+}
+
+/// One key of one answer, as a store keeps it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// This key's id.
+    pub id: EntryId,
+    /// The answer that this key leads to; equal to `id` for an answer's own key.
+    pub answer: EntryId,
+    /// Everything but the last user turn, hashed, as 64 hex digits: searches never leave it.
+    pub partition: Arc<str>,
+    /// Whose answer it is (a keyed hash, 32 hex digits): purges and quotas go by it.
+    pub tenant: Arc<str>,
+    /// The model's name as the request gave it.
+    pub model: Arc<str>,
+    /// The upstream's name in the config.
+    pub route: Arc<str>,
+    /// Free tags of the request, for purges.
+    pub tags: Vec<String>,
+    /// The last user turn's text: the guards compare it with a new one. Empty for exact-only keys.
+    pub question: Arc<str>,
+    /// The vector of `question`; `None` for a key that is only ever found by id.
+    pub vector: Option<Vector>,
+    /// Unix milliseconds at which the answer was generated.
+    pub generated_ms: u64,
+    /// Unix milliseconds from which the answer must not be served as fresh.
+    pub expires_ms: u64,
+    /// The answer itself, encoded by the cache (opaque here); empty for an alias.
+    pub payload: Bytes,
+}
+
+/// One near key, without the answer's payload (that is one `get` of `answer` away).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Neighbour {
+    /// The key's id.
+    pub id: EntryId,
+    /// The answer it leads to.
+    pub answer: EntryId,
+    /// Cosine similarity, -1..=1, of the exact float32 vectors.
+    pub similarity: f32,
+    /// The partition it was found in: checked again by the caller.
+    pub partition: Arc<str>,
+    /// The stored last user turn.
+    pub question: Arc<str>,
+    /// As in [`Record`].
+    pub expires_ms: u64,
+}
+
+/// Which records an administrator means. Empty selectors do not exist: `All` is said aloud.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Selector {
+    /// Everything in this collection.
+    All,
+    /// One answer with all of its keys.
+    Answer(EntryId),
+    /// Everything that one model answered.
+    Model(String),
+    /// Everything behind one upstream.
+    Route(String),
+    /// Everything of one tenant (its keyed hash).
+    Tenant(String),
+    /// Everything that carries a tag.
+    Tag(String),
+    /// Everything generated before this time, Unix milliseconds.
+    Before(u64),
+    /// Everything whose `expires_ms` is at or before this time, Unix milliseconds.
+    ExpiredAt(u64),
+}
+
+/// Why a store did not do what it was asked. The cache goes on without it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreFault {
+    /// Its queue is full, or its breaker is open.
+    #[error("store_busy")]
+    Busy,
+    /// It cannot be reached, or its files cannot be opened.
+    #[error("store_unavailable: {0}")]
+    Unavailable(String),
+    /// It answered with an error of its own.
+    #[error("store_failed: {0}")]
+    Failed(String),
+    /// The disk or the quota is full; reads go on.
+    #[error("store_full: {0}")]
+    Full(String),
+}
+
+impl StoreFault {
+    /// Stable name for metrics and logs.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Busy => "store_busy",
+            Self::Unavailable(_) => "store_unavailable",
+            Self::Failed(_) => "store_failed",
+            Self::Full(_) => "store_full",
+        }
+    }
+}
+
+/// What a store says of itself, for `/readyz?verbose`, metrics and the dashboard.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct StoreReport {
+    /// `embedded`, `qdrant`, ...
+    pub kind: &'static str,
+    /// The collection's name: embedder, dimension, schema.
+    pub collection: String,
+    /// Records that it holds (an estimate where an exact count is dear).
+    pub records: u64,
+    /// Bytes on disk, where known.
+    pub disk_bytes: u64,
+    /// The last thing that went wrong, while it is still wrong.
+    pub trouble: Option<String>,
+}
+
+/// A place where records are kept and found by nearness.
+pub trait VectorStore: Send + Sync + 'static {
+    /// The record of this id.
+    fn get(&self, id: EntryId) -> BoxFuture<'_, Result<Option<Record>, StoreFault>>;
+
+    /// Up to `limit` nearest keys of `vector` inside `partition`, nearest first.
+    fn nearest(
+        &self,
+        partition: Arc<str>,
+        vector: Vector,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Neighbour>, StoreFault>>;
+
+    /// Writes these records; when it resolves to `Ok` they survive a crash of the process.
+    fn put(&self, records: Vec<Record>) -> BoxFuture<'_, Result<(), StoreFault>>;
+
+    /// How many records a selector means.
+    fn count(&self, selector: Selector) -> BoxFuture<'_, Result<u64, StoreFault>>;
+
+    /// Deletes what a selector means and says how many records that were.
+    fn delete(&self, selector: Selector) -> BoxFuture<'_, Result<u64, StoreFault>>;
+
+    /// The ids of the answers that a selector means, for emptying the memory tier too.
+    fn answers(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<EntryId>, StoreFault>>;
+
+    /// Makes everything durable: called when draining.
+    fn flush(&self) -> BoxFuture<'_, Result<(), StoreFault>>;
+
+    /// How it is doing. Cheap: called for each scrape.
+    fn report(&self) -> StoreReport;
+}
