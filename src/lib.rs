@@ -4,6 +4,7 @@
 //! neutral words of [`wire`] and [`fault`]; [`cache`] does not know hyper, [`wire`] does not know
 //! Qdrant; [`app`] alone knows everybody.
 
+pub mod config;
 pub mod embed;
 pub mod fault;
 pub mod store;

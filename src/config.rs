@@ -1,0 +1,354 @@
+//! Configuration: raw TOML becomes a checked [`Config`]; after that nobody validates again.
+//!
+//! `config/reprise.toml` is compiled in and is the defaults, so documentation and defaults cannot
+//! drift. Four sources lie on top of one another: those defaults, the user's file, the environment,
+//! flags. [`load`] reports everything that is wrong at once, each with its key and where it stands.
+
+mod check;
+mod layers;
+mod units;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+
+pub use self::{
+    layers::{Overrides, Problem, Problems, load},
+    units::{Size, Span},
+};
+
+/// The annotated defaults.
+pub const DEFAULTS: &str = include_str!("../config/reprise.toml");
+
+/// Everything that can be set, checked.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: Listen,
+    /// Server certificates.
+    pub tls: Tls,
+    /// Model servers; at least one.
+    #[serde(default)]
+    pub upstream: Vec<Upstream>,
+    /// What one client may take.
+    pub limits: Limits,
+    /// How long upstreams may take.
+    pub timeouts: Timeouts,
+    /// What is kept and for whom.
+    pub cache: Cache,
+    /// The embedding model.
+    pub embed: Embed,
+    /// The vector tier.
+    pub store: Store,
+    /// The admin listener's rights.
+    pub admin: Admin,
+    /// What is logged.
+    pub log: Log,
+    /// How to stop.
+    pub drain: Drain,
+}
+
+/// Where to listen.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// Clear-text HTTP/1.1 and HTTP/2.
+    #[serde(deserialize_with = "units::optional")]
+    pub http: Option<SocketAddr>,
+    /// TLS.
+    #[serde(deserialize_with = "units::optional")]
+    pub https: Option<SocketAddr>,
+    /// A unix socket's path.
+    #[serde(deserialize_with = "units::optional")]
+    pub unix: Option<PathBuf>,
+    /// Metrics, health, statistics.
+    #[serde(deserialize_with = "units::optional")]
+    pub admin: Option<SocketAddr>,
+}
+
+/// Server certificates.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM chain.
+    #[serde(deserialize_with = "units::optional")]
+    pub cert: Option<PathBuf>,
+    /// PEM key.
+    #[serde(deserialize_with = "units::optional")]
+    pub key: Option<PathBuf>,
+    /// Make a certificate for localhost at start.
+    pub self_signed: bool,
+    /// The oldest protocol version offered.
+    pub min_version: TlsVersion,
+}
+
+/// A TLS protocol version.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    #[serde(rename = "1.2")]
+    V12,
+    /// TLS 1.3.
+    #[serde(rename = "1.3")]
+    V13,
+}
+
+/// One named model server with its replicas.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// Its name in metrics, errors and purges.
+    #[serde(default)]
+    pub name: String,
+    /// Base URLs of its replicas, `http://` or `https://`, with an optional path prefix.
+    #[serde(default)]
+    pub urls: Vec<String>,
+    /// Which API it speaks.
+    #[serde(default)]
+    pub dialect: DialectName,
+    /// Path prefixes that it serves.
+    #[serde(default = "everywhere")]
+    pub routes: Vec<String>,
+    /// HTTP/2 with prior knowledge to `http://` replicas.
+    #[serde(default)]
+    pub http2: bool,
+}
+
+fn everywhere() -> Vec<String> {
+    vec!["/".into()]
+}
+
+/// The APIs that Reprise reads.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum DialectName {
+    /// OpenAI's API and everything that speaks like it.
+    #[default]
+    Openai,
+}
+
+/// What one client may take from all others.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Open client connections.
+    pub connections: usize,
+    /// Requests in flight.
+    pub requests: usize,
+    /// Headers of a request.
+    pub header_count: usize,
+    /// Bytes of a request head.
+    pub header_bytes: Size,
+    /// Time for a request head.
+    pub header_time: Span,
+    /// Time for a TLS handshake.
+    pub handshake_time: Span,
+    /// Bytes of a request body that is read to be cached.
+    pub body_bytes: Size,
+    /// Silence inside a request body.
+    pub body_idle: Span,
+    /// Time for a whole request body.
+    pub body_time: Span,
+    /// How long a client may take nothing of its answer.
+    pub write_stall: Span,
+    /// Concurrent streams of an HTTP/2 connection.
+    pub h2_streams: u32,
+}
+
+/// How long upstreams may take.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timeouts {
+    /// TCP connect.
+    pub connect: Span,
+    /// TLS handshake.
+    pub handshake: Span,
+    /// Request sent to response head.
+    pub first_byte: Span,
+    /// Silence inside a response.
+    pub idle: Span,
+    /// A whole exchange.
+    pub lifetime: Span,
+    /// How long an unused connection is kept.
+    pub pool_idle: Span,
+}
+
+/// What is kept and for whom.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cache {
+    /// Off: a plain proxy.
+    pub enabled: bool,
+    /// Life of an answer from its generation.
+    pub ttl: Span,
+    /// How long past its life an answer may still be served stale.
+    pub grace: Span,
+    /// The memory tier's size.
+    pub max_bytes: Size,
+    /// The largest answer that is kept.
+    pub max_entry: Size,
+    /// Who shares answers.
+    pub scope: ScopeRule,
+    /// Finish answers that nobody waits for any more.
+    pub finish_abandoned: bool,
+    /// Hotter requests are not cached.
+    pub max_temperature: f64,
+    /// Request fields that are not part of the key.
+    pub ignore_fields: Vec<String>,
+    /// Bytes of one running answer that late joiners can get.
+    pub flight_bytes: Size,
+    /// The same for all running answers together.
+    pub flights_bytes: Size,
+    /// Matching by meaning.
+    pub semantic: Semantic,
+}
+
+/// Who shares answers with whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScopeRule {
+    /// Requests with the same `Authorization` / `x-api-key`.
+    Credential,
+    /// Requests with the same value of this header.
+    Header(http::HeaderName),
+    /// Everybody.
+    Shared,
+}
+
+/// Matching by meaning.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Semantic {
+    /// How a near prompt is judged.
+    pub policy: Policy,
+    /// Serve or only count.
+    pub mode: Mode,
+    /// Cosine from which a near prompt may be served.
+    pub min_similarity: f32,
+    /// Budget of embedding and search together.
+    pub lookup_deadline: Span,
+    /// How many near prompts are looked at.
+    pub neighbours: usize,
+    /// Names of the guards that are on.
+    pub guards: Vec<String>,
+}
+
+/// How a near prompt is judged.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// Cosine at or above `min_similarity`.
+    Threshold,
+    /// Exact repeats only.
+    Off,
+}
+
+/// Serve or only count.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Hits are served.
+    Serve,
+    /// Hits are counted and the request is forwarded.
+    Shadow,
+}
+
+/// The embedding model.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Embed {
+    /// A folder or a fastembed model's name.
+    pub model: String,
+    /// Embedding threads; 0 = half the cores.
+    pub threads: usize,
+    /// Prompts that may wait.
+    pub queue: usize,
+    /// Prompts embedded at once.
+    pub max_batch: usize,
+    /// ONNX Runtime's shared library.
+    #[serde(deserialize_with = "units::optional")]
+    pub ort_dylib: Option<PathBuf>,
+}
+
+/// The vector tier.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// Which database.
+    pub kind: StoreKind,
+    /// The embedded store's folder.
+    pub path: PathBuf,
+    /// Answers that may wait to be written.
+    pub queue: usize,
+    /// Changed entries before the index is rebuilt.
+    pub compact_after: usize,
+    /// The embedded store's size on disk.
+    pub max_bytes: Size,
+}
+
+/// Which vector database.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreKind {
+    /// Qdrant Edge in this process.
+    Embedded,
+    /// None: the memory tier only.
+    Off,
+}
+
+/// The admin listener's rights.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Bearer token for everything that writes.
+    #[serde(deserialize_with = "units::optional")]
+    pub token: Option<String>,
+}
+
+impl std::fmt::Debug for Admin {
+    /// Never prints the token.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Admin").field("token", &self.token.as_ref().map(|_| "***")).finish()
+    }
+}
+
+/// What is logged.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// For people or for machines.
+    pub format: LogFormat,
+    /// A tracing filter.
+    pub level: String,
+    /// One record a request.
+    pub access: bool,
+    /// Prompt text in access records.
+    pub prompts: bool,
+}
+
+/// For people or for machines.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How to stop.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {
+    /// Not ready but still accepting.
+    pub delay: Span,
+    /// How long running requests may take to finish.
+    pub deadline: Span,
+}
+
+impl Span {
+    /// The duration itself.
+    pub const fn get(self) -> Duration {
+        self.0
+    }
+}

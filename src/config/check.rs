@@ -1,0 +1,181 @@
+//! What must hold between settings, beyond each one's own type.
+
+use std::collections::BTreeSet;
+
+use http::{Uri, uri::Scheme};
+
+use super::{Config, Span, TlsVersion, Upstream};
+
+/// The guards that `cache.semantic.guards` may name.
+pub(super) const GUARDS: [&str; 2] = ["numbers", "negation"];
+
+/// Every violated rule, as (key, message). Also settles what one setting implies for another.
+pub(super) fn all(config: &mut Config) -> Vec<(String, String)> {
+    let mut wrong = Vec::new();
+    listen(config, &mut wrong);
+    upstreams(&config.upstream, &mut wrong);
+    semantic(config, &mut wrong);
+    limits(config, &mut wrong);
+    wrong
+}
+
+type Wrong = Vec<(String, String)>;
+
+fn say(wrong: &mut Wrong, key: &str, message: impl Into<String>) {
+    wrong.push((key.into(), message.into()));
+}
+
+fn listen(config: &mut Config, wrong: &mut Wrong) {
+    let tls = &config.tls;
+    if tls.self_signed && config.listen.https.is_none() {
+        // `--tls-self-signed` alone should do what it says.
+        config.listen.https = Some(([127, 0, 0, 1], 8443).into());
+    }
+    let listen = &config.listen;
+    if listen.http.is_none() && listen.https.is_none() && listen.unix.is_none() {
+        say(wrong, "listen", "nothing to listen on: set listen.http, listen.https or listen.unix");
+    }
+    if listen.https.is_some() && !tls.self_signed && (tls.cert.is_none() || tls.key.is_none()) {
+        say(
+            wrong,
+            "listen.https",
+            "needs tls.cert and tls.key (PEM files), or tls.self_signed = true for a first try",
+        );
+    }
+    if tls.self_signed && tls.cert.is_some() {
+        say(wrong, "tls.self_signed", "is set beside tls.cert: keep one of them");
+    }
+    if tls.cert.is_some() != tls.key.is_some() {
+        say(wrong, "tls", "tls.cert and tls.key belong together: one of them is not set");
+    }
+    debug_assert!(matches!(tls.min_version, TlsVersion::V12 | TlsVersion::V13));
+}
+
+fn upstreams(upstreams: &[Upstream], wrong: &mut Wrong) {
+    if upstreams.is_empty() {
+        say(
+            wrong,
+            "upstream",
+            "no upstream is configured: name the model server with `--upstream http://HOST:PORT` \
+             or an [[upstream]] section with `urls`",
+        );
+    }
+    let mut names = BTreeSet::new();
+    let mut routes = BTreeSet::new();
+    for (index, upstream) in upstreams.iter().enumerate() {
+        let key = |field: &str| format!("upstream[{index}].{field}");
+        if upstream.name.is_empty() {
+            say(wrong, &key("name"), "is missing: a short name for metrics and errors");
+        } else if !names.insert(&upstream.name) {
+            say(wrong, &key("name"), format!("`{}` is used twice", upstream.name));
+        }
+        if upstream.urls.is_empty() {
+            say(wrong, &key("urls"), "is missing: at least one \"http://HOST:PORT\"");
+        }
+        for url in &upstream.urls {
+            if let Err(message) = base_url(url) {
+                say(wrong, &key("urls"), message);
+            }
+        }
+        for route in &upstream.routes {
+            if !route.starts_with('/') {
+                say(wrong, &key("routes"), format!("`{route}` must begin with `/`"));
+            } else if !routes.insert(route) {
+                say(wrong, &key("routes"), format!("`{route}` is already another upstream's"));
+            }
+        }
+    }
+}
+
+/// A base URL: http or https, a host, maybe a path, nothing behind it.
+fn base_url(url: &str) -> Result<(), String> {
+    let expected = || format!("expected a URL such as \"http://127.0.0.1:8000\", not \"{url}\"");
+    let uri: Uri = url.parse().map_err(|_| expected())?;
+    let known = uri.scheme() == Some(&Scheme::HTTP) || uri.scheme() == Some(&Scheme::HTTPS);
+    if !known || uri.host().is_none_or(str::is_empty) || uri.query().is_some() {
+        return Err(expected());
+    }
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(format!("\"{}\" holds a credential: clients bring their own", uri.path()));
+    }
+    Ok(())
+}
+
+fn semantic(config: &Config, wrong: &mut Wrong) {
+    let semantic = &config.cache.semantic;
+    if !(semantic.min_similarity > 0.0 && semantic.min_similarity <= 1.0) {
+        say(
+            wrong,
+            "cache.semantic.min_similarity",
+            "expected a cosine similarity in (0, 1]: higher is stricter, 0.95 is usual",
+        );
+    }
+    if semantic.neighbours == 0 || semantic.neighbours > 64 {
+        say(wrong, "cache.semantic.neighbours", "expected 1 to 64");
+    }
+    for guard in &semantic.guards {
+        if !GUARDS.contains(&guard.as_str()) {
+            let known = GUARDS.join("`, `");
+            say(wrong, "cache.semantic.guards", format!("unknown guard `{guard}`: `{known}`"));
+        }
+    }
+    if config.cache.max_temperature.is_nan() || config.cache.max_temperature < 0.0 {
+        say(wrong, "cache.max_temperature", "expected a number from 0");
+    }
+}
+
+fn limits(config: &Config, wrong: &mut Wrong) {
+    let counts = [
+        ("limits.connections", config.limits.connections),
+        ("limits.requests", config.limits.requests),
+        ("limits.header_count", config.limits.header_count),
+        ("embed.queue", config.embed.queue),
+        ("embed.max_batch", config.embed.max_batch),
+        ("store.queue", config.store.queue),
+        ("store.compact_after", config.store.compact_after),
+    ];
+    for (key, value) in counts {
+        if value == 0 {
+            say(wrong, key, "must be at least 1");
+        }
+    }
+    // Semaphores and header maps have ceilings of their own.
+    if config.limits.connections > 1_000_000 || config.limits.requests > 1_000_000 {
+        say(wrong, "limits", "connections and requests are at most 1000000");
+    }
+    if config.limits.header_count > 1000 {
+        say(wrong, "limits.header_count", "is at most 1000");
+    }
+    if config.limits.header_bytes.0 < 8192 {
+        say(wrong, "limits.header_bytes", "must be at least 8KiB: real clients need as much");
+    }
+    if config.cache.max_entry.0 > config.cache.flight_bytes.0 {
+        say(wrong, "cache.max_entry", "must not exceed cache.flight_bytes, where it is collected");
+    }
+    durations(config, wrong);
+}
+
+/// Durations that stop the service when they are zero.
+fn durations(config: &Config, wrong: &mut Wrong) {
+    let never_zero: [(&str, Span); 14] = [
+        ("limits.header_time", config.limits.header_time),
+        ("limits.handshake_time", config.limits.handshake_time),
+        ("limits.body_idle", config.limits.body_idle),
+        ("limits.body_time", config.limits.body_time),
+        ("limits.write_stall", config.limits.write_stall),
+        ("timeouts.connect", config.timeouts.connect),
+        ("timeouts.handshake", config.timeouts.handshake),
+        ("timeouts.first_byte", config.timeouts.first_byte),
+        ("timeouts.idle", config.timeouts.idle),
+        ("timeouts.lifetime", config.timeouts.lifetime),
+        ("timeouts.pool_idle", config.timeouts.pool_idle),
+        ("cache.ttl", config.cache.ttl),
+        ("cache.semantic.lookup_deadline", config.cache.semantic.lookup_deadline),
+        ("drain.deadline", config.drain.deadline),
+    ];
+    for (key, value) in never_zero {
+        if value.get().is_zero() {
+            say(wrong, key, "must be longer than zero");
+        }
+    }
+}

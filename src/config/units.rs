@@ -1,0 +1,74 @@
+//! Durations and sizes as people write them, and strings that may be empty to mean "not set".
+
+use std::{str::FromStr, time::Duration};
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Deserializer, de::Error};
+
+use super::ScopeRule;
+
+/// A duration written as `"250ms"`, `"5s"`, `"10m"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        humantime::parse_duration(&text).map(Self).map_err(|_| {
+            D::Error::custom(format!("expected a duration such as \"250ms\" or \"5m\", not \"{text}\""))
+        })
+    }
+}
+
+/// A size in bytes written as `"64KiB"`, `"512MiB"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+impl Size {
+    /// Bytes as this machine counts memory; saturates on 32-bit machines.
+    pub fn bytes(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        ByteSize::from_str(&text).map(|size| Self(size.as_u64())).map_err(|_| {
+            D::Error::custom(format!("expected a size such as \"64KiB\" or \"2GiB\", not \"{text}\""))
+        })
+    }
+}
+
+/// An empty string means that the key is not set; anything else must parse.
+pub(super) fn optional<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr,
+    T::Err: std::fmt::Display,
+{
+    let text = String::deserialize(from)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|error| D::Error::custom(format!("`{text}`: {error}")))
+}
+
+impl<'de> Deserialize<'de> for ScopeRule {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        match text.as_str() {
+            "credential" => Ok(Self::Credential),
+            "shared" => Ok(Self::Shared),
+            other => other
+                .strip_prefix("header:")
+                .and_then(|name| http::HeaderName::from_str(name).ok())
+                .map(Self::Header)
+                .ok_or_else(|| {
+                    D::Error::custom(format!(
+                        "expected \"credential\", \"shared\" or \"header:NAME\", not \"{text}\""
+                    ))
+                }),
+        }
+    }
+}
