@@ -4,7 +4,9 @@
 //! neutral words of [`wire`] and [`fault`]; [`cache`] does not know hyper, [`wire`] does not know
 //! Qdrant; [`app`] alone knows everybody.
 
+pub mod admin;
 pub mod config;
 pub mod embed;
 pub mod fault;
+pub mod observe;
 pub mod store;
