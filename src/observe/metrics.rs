@@ -8,8 +8,10 @@ use prometheus::{
 };
 
 use super::{
-    BodyEnd, Outcome, Record, STAGE_COUNT, Settings, Stage, names::NamedCounters,
+    BodyEnd, Outcome, Record, STAGE_COUNT, Settings, Stage,
+    names::NamedCounters,
     quantiles::Quantiles,
+    similarity::{Served, Similarities},
 };
 
 /// From the cost of an exact lookup to that of a long answer: 10 us to 60 s, about 2.5 apart.
@@ -38,6 +40,8 @@ pub(super) struct Metrics {
     pub(super) saved_tokens: IntCounter,
     /// Seconds that no upstream worked.
     pub(super) saved_upstream_seconds: Counter,
+    /// Cosines of nearest neighbours.
+    pub(super) similarities: Similarities,
     received_bytes: IntCounter,
     sent_bytes: IntCounter,
     /// Whole requests, by `Outcome as usize`.
@@ -99,6 +103,7 @@ impl Metrics {
                 "reprise_saved_upstream_seconds_total",
                 "Time that upstreams had needed for answers that came from the cache.",
             )?,
+            similarities: Similarities::new(),
             received_bytes: new
                 .counter("reprise_received_bytes_total", "Bytes of request bodies.")?,
             sent_bytes: new.counter("reprise_sent_bytes_total", "Bytes of response bodies.")?,
@@ -139,6 +144,13 @@ impl Metrics {
         }
         if let Some(verdict) = record.verdict {
             self.verdicts.add(verdict);
+        }
+        if let Some(cosine) = record.similarity {
+            let served = match record.outcome {
+                Outcome::HitSemantic => Served::Yes,
+                _ => Served::No,
+            };
+            self.similarities.add(cosine, served);
         }
         self.received_bytes.inc_by(record.bytes_in);
         self.sent_bytes.inc_by(record.bytes_out);

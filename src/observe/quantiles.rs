@@ -48,6 +48,10 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
+    pub(super) fn empty() -> Self {
+        Self { counts: vec![0; BUCKETS] }
+    }
+
     pub(super) fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
@@ -63,6 +67,21 @@ impl Snapshot {
             seen >= wanted
         };
         self.counts.iter().position(reached).map(middle_of)
+    }
+
+    /// What came since an earlier snapshot of the same histogram. Counts are read one by one while
+    /// others are added, so the two are each a little blurred; neither ever goes back.
+    pub(super) fn minus(&self, earlier: &Self) -> Self {
+        Self { counts: self.zip(earlier, u64::saturating_sub) }
+    }
+
+    /// The counts of two histograms together.
+    pub(super) fn plus(&self, other: &Self) -> Self {
+        Self { counts: self.zip(other, u64::saturating_add) }
+    }
+
+    fn zip(&self, other: &Self, combine: impl Fn(u64, u64) -> u64) -> Vec<u64> {
+        self.counts.iter().zip(&other.counts).map(|(one, two)| combine(*one, *two)).collect()
     }
 }
 
@@ -108,6 +127,18 @@ mod tests {
             let found = snapshot.quantile(rank).unwrap().as_secs_f64() * 1000.0;
             assert!((found / exact - 1.0).abs() < 0.016, "p{rank}: {found} for {exact}");
         }
+    }
+
+    #[test]
+    fn snapshots_add_and_subtract() {
+        let (one, other) = (Quantiles::new(), Quantiles::new());
+        one.add(Duration::from_millis(1));
+        other.add(Duration::from_millis(100));
+        let both = one.snapshot().plus(&other.snapshot());
+        assert_eq!(both.count(), 2);
+        assert!(both.quantile(1.0) > Some(Duration::from_millis(98)));
+        assert_eq!(both.minus(&one.snapshot()), other.snapshot());
+        assert_eq!(one.snapshot().minus(&both), Snapshot::empty());
     }
 
     proptest! {

@@ -126,6 +126,21 @@ impl Record {
         self.end.get_or_insert(BodyEnd::ClientLeft);
     }
 
+    /// Lets go of the prompt once it is logged: a kept record should hold little.
+    pub(super) fn forget_prompt(&mut self) {
+        self.prompt = None;
+    }
+
+    /// The path, no longer than a log line bears.
+    pub(super) fn clipped_path(&self) -> &str {
+        clip(&self.path)
+    }
+
+    /// The model's name, no longer than a log line bears.
+    pub(super) fn clipped_model(&self) -> Option<&str> {
+        self.model.as_deref().map(clip)
+    }
+
     /// Writes the access record, target `access`. Fields that are not known are left out.
     pub(super) fn log(&self) {
         let ms = |stage: Stage| self.stages.get(stage).map(millis);
@@ -135,7 +150,7 @@ impl Record {
             route = &*self.route.name,
             dialect = self.route.dialect,
             method = self.method.as_str(),
-            path = clip(&self.path),
+            path = self.clipped_path(),
             status = self.status.map(|status| status.as_u16()),
             outcome = self.outcome.name(),
             reason = self.reason,
@@ -143,7 +158,7 @@ impl Record {
             end = self.end.map(BodyEnd::name),
             fault = self.fault.map(Kind::name),
             tenant = self.tenant.as_deref(),
-            model = self.model.as_deref().map(clip),
+            model = self.clipped_model(),
             entry = self.entry.map(tracing::field::display),
             similarity = self.similarity.map(f64::from),
             shape = self.shape,
@@ -224,7 +239,7 @@ impl DerefMut for RecordGuard {
 impl Drop for RecordGuard {
     fn drop(&mut self) {
         self.record.close();
-        self.observer.finish(&self.record);
+        self.observer.finish(&mut self.record);
     }
 }
 

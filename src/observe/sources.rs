@@ -22,8 +22,21 @@ pub trait Sources: Send + Sync + 'static {
     fn upstreams(&self) -> Vec<UpstreamReport>;
     /// Requests in flight.
     fn flights(&self) -> FlightReport;
+    /// What decides on near prompts.
+    fn semantic(&self) -> SemanticReport;
     /// Lines of the log that found its buffer full: [`super::log::Dropped::total`].
     fn dropped_log_lines(&self) -> u64;
+}
+
+/// What decides on near prompts, as configured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct SemanticReport {
+    /// `cache.semantic.policy`.
+    pub policy: &'static str,
+    /// `cache.semantic.mode`.
+    pub mode: &'static str,
+    /// `cache.semantic.min_similarity`.
+    pub min_similarity: f32,
 }
 
 /// The memory tier.

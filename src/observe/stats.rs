@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
-    EmbedReport, FlightReport, MemoryReport, Observer, Outcome, Sources, Stage, UpstreamReport,
-    WritesReport, quantiles::Snapshot,
+    EmbedReport, FlightReport, MemoryReport, Observer, Outcome, SemanticReport, Similarity,
+    Sources, Stage, UpstreamReport, WritesReport, quantiles::Snapshot,
 };
 use crate::store::StoreReport;
 
@@ -34,6 +34,10 @@ pub struct Stats {
     pub first_token: BTreeMap<&'static str, Latency>,
     /// Each stage that ever happened.
     pub stages: BTreeMap<&'static str, Latency>,
+    /// How near the nearest stored prompts were.
+    pub similarity: Similarity,
+    /// What decides on them.
+    pub semantic: SemanticReport,
     /// The memory tier.
     pub memory: MemoryReport,
     /// The vector tier, where there is one.
@@ -101,6 +105,8 @@ impl Stats {
             latency: by_outcome(&metrics.totals),
             first_token: by_outcome(&metrics.first_tokens),
             stages: named(Stage::ALL.map(Stage::name), &metrics.stage_quantiles),
+            similarity: metrics.similarities.read(),
+            semantic: sources.semantic(),
             memory: sources.memory(),
             store: sources.store(),
             writes: sources.writes(),

@@ -47,6 +47,10 @@ impl Sources for Rooms {
         FlightReport { running: 2, joined_total: 4, ..Default::default() }
     }
 
+    fn semantic(&self) -> SemanticReport {
+        SemanticReport { policy: "threshold", mode: "serve", min_similarity: 0.95 }
+    }
+
     fn dropped_log_lines(&self) -> u64 {
         6
     }
@@ -236,4 +240,25 @@ async fn statistics_add_up() {
 #[test]
 fn a_hit_rate_of_nothing_is_zero() {
     assert_eq!(stats::hit_rate(|_| 0), 0.0);
+}
+
+#[test]
+fn a_watcher_sees_everything_once() {
+    let observer = observer();
+    let mut cursor = Cursor::default();
+    request(&observer, Outcome::Miss, |record| record.similarity = Some(0.93));
+    request(&observer, Outcome::HitSemantic, |record| record.similarity = Some(0.97));
+    observer.sample();
+    let first = observer.live(&Rooms, &mut cursor);
+    assert_eq!(first.requests.len(), 2);
+    assert_eq!(first.requests[1].outcome, "hit_semantic");
+    assert_eq!(first.hour.len(), 1);
+    assert_eq!(first.hour[0].requests.iter().sum::<u64>(), 2);
+    assert!(first.hour[0].hits.is_some() && first.hour[0].misses.is_some());
+    let similarity = &first.stats.similarity;
+    assert_eq!((similarity.served[47], similarity.passed_by[43]), (1, 1));
+    let second = observer.live(&Rooms, &mut cursor);
+    assert_eq!((second.requests.len(), second.hour.len(), second.skipped), (0, 0, 0));
+    request(&observer, Outcome::Bypass, |_| {});
+    assert_eq!(observer.live(&Rooms, &mut cursor).requests.len(), 1);
 }
