@@ -71,6 +71,16 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All names with which a request can pass the cache by or miss it: metrics begin at zero.
+    pub const NAMES: [&'static str; 32] = [
+        "cache_off", "not_cacheable", "no_scope", "unreadable_request", "encoded_request",
+        "mode_off", "no_store", "temperature", "no_cache", "too_old", "stale", "usage_unknown",
+        "mode_exact", "semantic_off", "beyond_window", "no_neighbour", "below_similarity",
+        "guard_numbers", "guard_negation", "shadow", "lookup_deadline", "embed_busy",
+        "embed_dead", "embed_failed", "store_busy", "store_unavailable", "store_failed",
+        "several_choices", "logprobs", "last_turn_not_user", "no_text", "modality",
+    ];
+
     /// The stable name.
     pub const fn name(self) -> &'static str {
         match self {

@@ -44,6 +44,7 @@ pub struct WriteBehind {
 struct Counts {
     written: AtomicU64,
     dropped: AtomicU64,
+    failed: AtomicU64,
 }
 
 /// How writing goes.
@@ -53,8 +54,10 @@ pub struct WriteReport {
     pub queued: u64,
     /// Answers written.
     pub written: u64,
-    /// Answers dropped: the queue was full, or the store refused them for too long.
+    /// Answers that found the queue full.
     pub dropped: u64,
+    /// Answers that the store refused for too long, or that could not be encoded.
+    pub failed: u64,
 }
 
 impl WriteBehind {
@@ -105,6 +108,7 @@ impl WriteBehind {
             queued: (self.jobs.max_capacity() - self.jobs.capacity()) as u64,
             written: self.counts.written.load(Ordering::Relaxed),
             dropped: self.counts.dropped.load(Ordering::Relaxed),
+            failed: self.counts.failed.load(Ordering::Relaxed),
         }
     }
 }
@@ -146,12 +150,12 @@ async fn write(
     });
     let records = encoded.await.unwrap_or_default();
     let written = records.len() as u64;
-    counts.dropped.fetch_add(asked - written, Ordering::Relaxed);
+    counts.failed.fetch_add(asked - written, Ordering::Relaxed);
     match put(store, records).await {
         Ok(()) => counts.written.fetch_add(written, Ordering::Relaxed),
         Err(fault) => {
             tracing::warn!(answers = written, %fault, "the store refuses answers: dropped");
-            counts.dropped.fetch_add(written, Ordering::Relaxed)
+            counts.failed.fetch_add(written, Ordering::Relaxed)
         }
     };
 }
