@@ -8,3 +8,4 @@ pub mod config;
 pub mod embed;
 pub mod fault;
 pub mod store;
+pub mod upstream;
