@@ -113,6 +113,9 @@ pub struct Upstream {
     /// HTTP/2 with prior knowledge to `http://` replicas.
     #[serde(default)]
     pub http2: bool,
+    /// PEM roots that `https://` replicas are checked against; the system's without it.
+    #[serde(default, deserialize_with = "units::optional")]
+    pub ca: Option<PathBuf>,
 }
 
 fn everywhere() -> Vec<String> {
