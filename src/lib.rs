@@ -7,4 +7,5 @@
 pub mod config;
 pub mod embed;
 pub mod fault;
+pub mod front;
 pub mod store;
