@@ -15,10 +15,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use tokio_util::task::TaskTracker;
 
-use self::{
-    journey::{AnswerHead, Errand},
-    report::Report,
-};
+use self::journey::{AnswerHead, Errand};
 use crate::{
     cache::{
         Cache, Hit, HitKind,
@@ -275,7 +272,8 @@ async fn board(
                 } else if let Some(reader) = head.first_reader(leads).or_else(|| log.reader()) {
                     let streams = matches!(shape, Shape::Stream { .. });
                     let dialect = streams.then_some(errand.dialect);
-                    let place = Following { reader, passenger, dialect };
+                    let left = head.length();
+                    let place = Following { reader, passenger, dialect, left };
                     return Ok(follow(&errand, &head, place, record));
                 }
             }
@@ -446,7 +444,3 @@ fn dialect_of(house: &House, path: &str) -> Option<&'static dyn Dialect> {
     house.upstreams.route(path).map(|upstream| dialect(upstream))
 }
 
-/// What a status means for keeping an answer.
-const fn is_storable(status: StatusCode) -> bool {
-    status.as_u16() == 200
-}

@@ -50,6 +50,8 @@ pub struct Following<H> {
     pub passenger: Passenger<H>,
     /// Says how a stream of this dialect fails, where the client reads a stream.
     pub dialect: Option<&'static dyn Dialect>,
+    /// Bytes still to come, where the head announced them: hyper does not ask again after the last.
+    pub left: Option<u64>,
 }
 
 impl<H> Body<H> {
@@ -87,7 +89,8 @@ impl<H> Body<H> {
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
 
-    fn complete(&mut self) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    /// Notes what was kept of a flight that this client has read to its end.
+    fn settle(&mut self) {
         if let (Source::Flight(place), Some(record)) = (&self.source, &mut self.record)
             && let Some(Landing::Kept(entry)) = place.passenger.landed()
         {
@@ -99,6 +102,10 @@ impl<H> Body<H> {
                 record.upstream_saved = std::time::Duration::from_millis(entry.upstream_ms);
             }
         }
+    }
+
+    fn complete(&mut self) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        self.settle();
         self.source = Source::Over;
         self.end = Some(BodyEnd::Complete);
         Poll::Ready(None)
@@ -143,7 +150,10 @@ impl<H: Send + Sync + 'static> HttpBody for Body<H> {
                 if bytes.is_empty() { Poll::Ready(None) } else { body.deliver(bytes) }
             }
             Source::Flight(place) => match ready!(place.reader.poll_next(context)) {
-                Some(Ok(bytes)) => body.deliver(bytes),
+                Some(Ok(bytes)) => {
+                    place.left = place.left.map(|left| left.saturating_sub(bytes.len() as u64));
+                    body.deliver(bytes)
+                }
                 Some(Err(fault)) => body.fail(fault),
                 None => body.complete(),
             },
@@ -185,12 +195,16 @@ impl<H: Send + Sync + 'static> HttpBody for Body<H> {
 
 impl<H> Drop for Body<H> {
     fn drop(&mut self) {
-        // A body without bytes (HEAD, 204) is never polled to its end.
+        // A body whose last byte is out (or that has none: HEAD, 204) is not asked for its end.
         let empty = match &self.source {
             Source::Whole(bytes) => bytes.is_empty(),
             Source::Direct(body) => body.is_end_stream(),
-            Source::Flight(_) | Source::Broken(_) | Source::Over => false,
+            Source::Flight(place) => place.left == Some(0),
+            Source::Broken(_) | Source::Over => false,
         };
+        if empty {
+            self.settle();
+        }
         if let Some(record) = self.record.take() {
             let end = self.end.or(empty.then_some(BodyEnd::Complete));
             record.finish(end.unwrap_or(BodyEnd::ClientLeft));

@@ -99,6 +99,7 @@ pub enum OpenError {
 /// All model servers.
 #[derive(Debug)]
 pub struct Upstreams {
+    all: Vec<Arc<Upstream>>,
     /// Longest prefix first.
     routes: Vec<(String, Arc<Upstream>)>,
     _sweep: AbortOnDropHandle<()>,
@@ -143,14 +144,20 @@ impl Upstreams {
             routes.extend(of_this.map(|route| (route.clone(), Arc::clone(&upstream))));
         }
         routes.sort_by_key(|(route, _)| std::cmp::Reverse(route.len()));
+        let swept = all.clone();
         let sweep = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(SWEEP_EVERY);
             loop {
                 ticks.tick().await;
-                all.iter().flat_map(|one| &one.replicas).for_each(|replica| replica.pool.sweep());
+                swept.iter().flat_map(|one| &one.replicas).for_each(|replica| replica.pool.sweep());
             }
         });
-        Ok(Self { routes, _sweep: AbortOnDropHandle::new(sweep) })
+        Ok(Self { all, routes, _sweep: AbortOnDropHandle::new(sweep) })
+    }
+
+    /// All of them, in the order of the configuration.
+    pub fn all(&self) -> &[Arc<Upstream>] {
+        &self.all
     }
 
     /// Who serves `path`: the longest route that is a prefix of it, whole segments only (`/v1`

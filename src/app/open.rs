@@ -39,7 +39,7 @@ pub(super) async fn house(
     tasks: &TaskTracker,
 ) -> Result<Opened, StartFault> {
     let observer = Observer::new(Settings {
-        prompts: if config.log.prompts { Prompts::Shown } else { Prompts::Hidden },
+        prompts: if config.log.prompts { Prompts::Shown } else { Prompts::Withheld },
         access: if config.log.access { AccessLog::Written } else { AccessLog::Silent },
         reasons: &Reason::NAMES,
         verdicts: &["served"],

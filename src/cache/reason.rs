@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Why not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// `cache.enabled = false`.
     CacheOff,

@@ -77,6 +77,11 @@ pub struct AnswerHead {
 }
 
 impl AnswerHead {
+    /// The announced length of the body.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    }
+
     /// The leader's own place in the log, once.
     pub(super) fn first_reader(&self, leads: bool) -> Option<Reader> {
         if leads { self.first.lock().take() } else { None }

@@ -3,9 +3,7 @@
 //! `Cache-Status` is RFC 9211, `Age` RFC 9111 section 5.1, `Server-Timing` W3C Server Timing.
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, response::Parts,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header, response::Parts};
 use sfv::{Integer, ListSerializer, TokenRef, key_ref, token_ref};
 
 use super::{AnswerHead, Body};

@@ -237,10 +237,8 @@ impl Writer {
         if !state.recording {
             return None;
         }
-        if let [one] = state.chunks.iter().as_slices().0
-            && state.chunks.len() == 1
-        {
-            return Some(one.clone());
+        if state.chunks.len() == 1 {
+            return state.chunks.front().cloned();
         }
         let mut body = Vec::with_capacity(state.bytes);
         state.chunks.iter().for_each(|chunk| body.extend_from_slice(chunk));
