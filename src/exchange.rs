@@ -144,6 +144,13 @@ async fn story(
 
     let known = house.cache.exact(&key, &plan);
     record.stages.lap(Stage::Exact);
+    let served = known.as_ref().ok().and_then(|hit| {
+        let response = replay(dialect, prompt.shape, hit, Times::default(), record)?;
+        Some((response, hit.kind))
+    });
+    if let Some((response, HitKind::Exact)) = served {
+        return Ok(response);
+    }
     let errand = Arc::new(Errand {
         house: house.clone(),
         upstream: upstream.clone(),
@@ -156,10 +163,9 @@ async fn story(
         tags: control.tags,
         known: known.as_ref().err().copied().flatten(),
     });
-    if let Ok(hit) = known
-        && let Some(response) = from_memory(&errand, hit, record)
-    {
-        return Ok(response);
+    if let Some((stale, _)) = served {
+        refresh(&errand);
+        return Ok(stale);
     }
     if control.only_if_cached {
         return only_if_cached(&errand, record).await;
@@ -169,29 +175,28 @@ async fn story(
 
 // === answers from the cache ===
 
-/// An exact hit, or a stale one with a refresh behind it.
-fn from_memory(errand: &Arc<Errand>, hit: Hit, record: &mut RecordGuard) -> Option<Response<Body>> {
-    let stale = hit.kind == HitKind::Stale;
-    let response = replay(errand, &hit, None, record)?;
-    if stale {
-        // One refresher: whoever boards first.
-        let house = &errand.house;
-        if let Seat::Leader(lead, _) = house.flights.board(errand.key.id, errand.prompt.shape) {
-            house.tasks.spawn(journey::travel(errand.fresh(Reason::Stale), lead));
-        }
+/// Behind a stale answer a fresh one is fetched, by one refresher: whoever boards first.
+fn refresh(errand: &Arc<Errand>) {
+    let house = &errand.house;
+    if let Seat::Leader(lead, passenger) = house.flights.board(errand.key.id, errand.prompt.shape) {
+        let journey = journey::travel(errand.fresh(Reason::Stale), lead);
+        house.tasks.spawn(async move {
+            journey.await;
+            drop(passenger); // it was wanted until here
+        });
     }
-    Some(response)
 }
 
 /// A kept answer in the shape that the client asked for; `None` where it cannot have that shape.
 fn replay(
-    errand: &Errand,
+    dialect: &dyn Dialect,
+    wanted: Shape,
     hit: &Hit,
-    times: Option<Times>,
+    times: Times,
     record: &mut RecordGuard,
 ) -> Option<Response<Body>> {
-    let (entry, wanted) = (&hit.entry, errand.prompt.shape);
-    let body = errand.dialect.reshape(entry.shape, &entry.body, wanted)?;
+    let entry = &hit.entry;
+    let body = dialect.reshape(entry.shape, &entry.body, wanted)?;
     let usage = entry.usage.unwrap_or_default();
     record.entry = Some(entry.id);
     record.tokens_prompt = entry.usage.map(|usage| usage.prompt);
@@ -207,9 +212,9 @@ fn replay(
             Outcome::HitSemantic
         }
     };
-    note(record, times.unwrap_or_default());
+    note(record, times);
     let same = entry.shape == wanted;
-    let kind = if same { &entry.content_type } else { errand.dialect.content_type(wanted) };
+    let kind = if same { &entry.content_type } else { dialect.content_type(wanted) };
     Some(report::hit(hit, kind, body))
 }
 
@@ -222,8 +227,8 @@ async fn only_if_cached(
     let search = errand.house.cache.search(&errand.key, question, &errand.plan).await;
     note(record, search.times);
     let served = search.outcome.map_err(Reason::name).and_then(|hit| {
-        let times = Some(search.times);
-        replay(errand, &hit, times, record).ok_or(Reason::UsageUnknown.name())
+        let shape = errand.prompt.shape;
+        replay(errand.dialect, shape, &hit, search.times, record).ok_or(Reason::UsageUnknown.name())
     });
     served.map_err(|reason| {
         record.reason = Some(reason);
@@ -256,7 +261,7 @@ async fn board(
         };
         match passenger.course().await {
             Course::Hit(hit, times) => {
-                if let Some(response) = replay(&errand, &hit, Some(times), record) {
+                if let Some(response) = replay(errand.dialect, shape, &hit, times, record) {
                     return Ok(response);
                 }
                 // It lacks what this shape needs: only a fresh answer, for this client alone, has
@@ -315,7 +320,7 @@ async fn other_shape(
 ) -> Option<Response<Body>> {
     let Landing::Kept(entry) = passenger.landing().await else { return None };
     let hit = Hit { entry, kind: HitKind::Exact };
-    let response = replay(errand, &hit, None, record)?;
+    let response = replay(errand.dialect, errand.prompt.shape, &hit, Times::default(), record)?;
     record.outcome = Outcome::Collapsed;
     let (mut head, body) = response.into_parts();
     report::collapsed(&mut head.headers);

@@ -98,6 +98,13 @@ impl Cache {
         embedding: &mut Embedding<'_>,
         times: &mut Times,
     ) -> Result<Hit, Reason> {
+        // Another flight of this request may have landed between the caller's look into memory and
+        // its boarding.
+        if let Ok(hit) = self.exact(key, plan)
+            && hit.kind == HitKind::Exact
+        {
+            return Ok(hit);
+        }
         let Some(store) = &self.store else { return Err(Reason::SemanticOff) };
         let begun = Instant::now();
         let stored = self.stored(store.as_ref(), key).await;
