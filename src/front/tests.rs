@@ -95,12 +95,21 @@ impl Served {
     fn requests(&self) -> usize {
         self.stage.requests.load(Ordering::SeqCst)
     }
+
+    async fn drained(&mut self) -> Drained {
+        soon(&mut self.task).await.unwrap()
+    }
+}
+
+/// What never comes fails its test instead of hanging it.
+async fn soon<F: Future>(coming: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(20), coming).await.expect("it should have come by now")
 }
 
 /// Everything until the server closes, gently or not.
 async fn until_closed(client: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
     let mut said = Vec::new();
-    let _ = client.read_to_end(&mut said).await;
+    let _ = soon(client.read_to_end(&mut said)).await;
     String::from_utf8_lossy(&said).into_owned()
 }
 
@@ -118,7 +127,7 @@ async fn one_response(client: &mut TcpStream) -> String {
                 return text;
             }
         }
-        assert_ne!(client.read_buf(&mut said).await.unwrap(), 0, "closed after {text:?}");
+        assert_ne!(soon(client.read_buf(&mut said)).await.unwrap(), 0, "closed after {text:?}");
     }
 }
 

@@ -96,7 +96,7 @@ async fn a_long_answer_is_not_idleness() {
     let front = serve(&config).await;
     let mut client = front.connect().await;
     client.write_all(b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-    front.stage.waiting.notified().await;
+    soon(front.stage.waiting.notified()).await;
     // Five times the limit: were it counted as idle, the answer could not come.
     tokio::time::sleep(Duration::from_millis(100)).await;
     front.stage.go.add_permits(1);
@@ -111,7 +111,7 @@ async fn a_reader_that_stalls_is_dropped() {
     let front = serve(&config).await;
     let mut client = front.connect().await;
     client.write_all(b"GET /endless HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-    front.stage.dropped.notified().await;
+    soon(front.stage.dropped.notified()).await;
     assert_eq!(front.tally.stalls(), 1);
 }
 
@@ -128,7 +128,7 @@ async fn a_stream_that_gets_no_window_is_reset_and_its_siblings_live() {
     let get = |path| Request::get(format!("http://a{path}")).body(Empty::new()).unwrap();
 
     let stalled = client.send_request(get("/endless")).await.unwrap();
-    front.stage.dropped.notified().await;
+    soon(front.stage.dropped.notified()).await;
     assert_eq!(front.tally.stalls(), 1);
     assert!(stalled.into_body().collect().await.is_err(), "reset, not ended");
     let sibling = client.send_request(get("/")).await.unwrap();
@@ -183,7 +183,7 @@ async fn a_body_that_stops_coming_gets_408() {
 
 #[tokio::test]
 async fn a_client_that_leaves_in_the_middle_of_its_body_ends_its_handler() {
-    let front = serve(&settings()).await;
+    let mut front = serve(&settings()).await;
     let mut client = front.connect().await;
     client
         .write_all(b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhalf")
@@ -191,5 +191,5 @@ async fn a_client_that_leaves_in_the_middle_of_its_body_ends_its_handler() {
         .unwrap();
     drop(client);
     front.signals.drain.cancel();
-    assert_eq!(front.task.await.unwrap(), Drained { cut: 0 });
+    assert_eq!(front.drained().await, Drained { cut: 0 });
 }

@@ -56,13 +56,13 @@ async fn a_unix_socket_speaks_both_too() {
     let mut config = settings();
     config.listen.http = None;
     config.listen.unix = Some(path.clone());
-    let front = serve(&config).await;
+    let mut front = serve(&config).await;
     assert_eq!(front.addresses, [Address::Unix(path.clone())]);
     let connect = || UnixStream::connect(&path);
     assert_eq!(peer_by_http1(connect().await.unwrap()).await, "HTTP/1.1 Unix None");
     assert_eq!(peer_by_http2(connect().await.unwrap()).await, "HTTP/2.0 Unix None");
     front.signals.drain.cancel();
-    front.task.await.unwrap();
+    front.drained().await;
     assert!(!path.exists());
 }
 
