@@ -30,7 +30,7 @@ use crate::{
     front::{
         Handler, Peer,
         admission::Admission,
-        body::{BodyLimits, read_whole},
+        body::{BodyLimits, Upload, read_whole},
         hygiene,
         tenant::{Scope, Tenants},
     },
@@ -114,7 +114,7 @@ async fn story(
     }
     let scope = match cacheable(house, dialect, parts) {
         Ok(scope) => scope,
-        Err(reason) => return pass_through(upstream, parts, incoming, reason, record).await,
+        Err(reason) => return pass_through(house, upstream, parts, incoming, reason, record).await,
     };
     record.tenant = Some(scope.tenant());
     let control = Control::read(&parts.headers)?;
@@ -331,6 +331,7 @@ async fn other_shape(
 
 /// Forwards a request as it streams in, untouched.
 async fn pass_through(
+    house: &House,
     upstream: &Upstream,
     parts: &mut Parts,
     incoming: Incoming,
@@ -340,8 +341,8 @@ async fn pass_through(
     let body = if incoming.is_end_stream() {
         Outgoing::Whole(Bytes::new())
     } else {
-        let broken = |_| Fault::new(Kind::BodyAborted, "the client broke its request body off");
-        Outgoing::Stream(incoming.map_err(broken).boxed())
+        let idle = house.config.limits.body_idle.get();
+        Outgoing::Stream(Upload::new(incoming, idle).boxed())
     };
     send(upstream, parts, body, reason, record).await
 }
