@@ -1,6 +1,11 @@
 //! The embedding alone: what a semantic hit is measured against. Prints one line a length:
 //! `tokens p50_us p99_us`. One caller at a time, one thread, no HTTP.
-#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a program for developers")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for developers"
+)]
 
 use std::{sync::Arc, time::Instant};
 
