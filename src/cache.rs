@@ -8,6 +8,7 @@ pub mod exact;
 pub mod flight;
 pub mod key;
 pub mod policy;
+mod purge;
 pub mod reason;
 pub mod semantic;
 pub mod verdict;

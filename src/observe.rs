@@ -6,6 +6,8 @@
 //! handles that were resolved before) and writes one structured access record. Nothing here looks
 //! at prompt text; it is passed on to the access record only where the configuration says so.
 
+#[cfg(test)]
+mod dashboards;
 mod history;
 mod live;
 pub mod log;

@@ -82,6 +82,11 @@ impl ExactTier {
         ids.iter().filter(|id| self.remove(**id)).count() as u64
     }
 
+    /// How many answers this holds of.
+    pub fn count_if(&self, meant: impl Fn(&Entry) -> bool) -> u64 {
+        self.entries.iter().filter(|(_, entry)| meant(entry)).count() as u64
+    }
+
     /// Entries and bytes in it (eventually consistent, as moka counts).
     pub fn size(&self) -> (u64, u64) {
         (self.entries.entry_count(), self.entries.weighted_size())

@@ -20,27 +20,18 @@ impl Sources for Rooms {
     }
 
     fn embed(&self) -> Option<EmbedReport> {
-        Some(EmbedReport {
-            model: "m".into(),
-            dimension: 384,
-            texts_total: 5,
-            ..Default::default()
-        })
+        Some(EmbedReport { model: "m".into(), dimension: 384, queued: 5, ..Default::default() })
     }
 
     fn upstreams(&self) -> Vec<UpstreamReport> {
-        let replica = |url: &str, state| ReplicaReport {
+        let replica = |url: &str, in_flight| ReplicaReport {
             url: url.into(),
-            state,
-            requests_total: 11,
-            latency_seconds: 0.25,
+            in_flight,
+            connections_total: 11,
             ..Default::default()
         };
-        vec![UpstreamReport {
-            name: "vllm".into(),
-            retries_total: 1,
-            replicas: vec![replica("http://a", "healthy"), replica("http://b", "ejected")],
-        }]
+        let replicas = vec![replica("http://a", 2), replica("http://b", 0)];
+        vec![UpstreamReport { name: "vllm".into(), replicas }]
     }
 
     fn flights(&self) -> FlightReport {
@@ -108,11 +99,11 @@ fn the_rooms_reports_become_series() {
         ("reprise_store_records", "7"),
         (r#"reprise_store_up{kind="embedded"}"#, "1"),
         (r#"reprise_store_writes_total{result="dropped"}"#, "2"),
-        (r#"reprise_embed_texts_total{result="embedded"}"#, "5"),
-        (r#"reprise_upstream_up{replica="http://a",route="vllm"}"#, "1"),
-        (r#"reprise_upstream_up{replica="http://b",route="vllm"}"#, "0"),
-        (r#"reprise_upstream_requests_total{replica="http://b",route="vllm"}"#, "11"),
-        (r#"reprise_flight_events_total{event="joined"}"#, "4"),
+        ("reprise_embed_queue", "5"),
+        (r#"reprise_embed_up{model="m"}"#, "1"),
+        (r#"reprise_upstream_in_flight{replica="http://a",route="vllm"}"#, "2"),
+        (r#"reprise_upstream_connections_total{replica="http://b",route="vllm"}"#, "11"),
+        ("reprise_flight_joined_total", "4"),
         ("reprise_log_dropped_lines_total", "6"),
     ] {
         assert_eq!(line(&text, series), Some(value), "{series}\n{text}");
@@ -234,7 +225,7 @@ async fn statistics_add_up() {
     assert!(stats["latency"].get("hit_stale").is_none());
     assert_eq!(stats["uptime_seconds"], 2.0);
     assert_eq!(stats["store"]["records"], 7);
-    assert_eq!(stats["upstreams"][0]["replicas"][1]["state"], "ejected");
+    assert_eq!(stats["upstreams"][0]["replicas"][1]["url"], "http://b");
 }
 
 #[test]

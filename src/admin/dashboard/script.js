@@ -389,10 +389,9 @@
   function renderUpstreams(stats) {
     const rows = stats.upstreams.flatMap((upstream) => upstream.replicas.map((replica) =>
       el('tr', null, el('td', null, upstream.name), el('td', null, replica.url),
-        el('td', { class: replica.state === 'ejected' ? 'bad' : 'good' }, replica.state),
-        el('td', null, count(replica.in_flight)), el('td', null, count(replica.requests_total)),
-        el('td', null, count(replica.failures_total)),
-        el('td', null, replica.latency_seconds ? time(replica.latency_seconds * 1000) : '-'))));
+        el('td', null, count(replica.in_flight)), el('td', null, count(replica.idle_connections)),
+        el('td', null, count(replica.shared_connections)),
+        el('td', null, count(replica.connections_total)))));
     $('upstreams').replaceChildren(...rows);
   }
 
@@ -420,7 +419,7 @@
     writes.dropped_total || writes.failed_total ? 'bad' : null]);
     if (embed) {
       list.push(['Embedder', ...state(embed)], ['', `${embed.model}, ${embed.dimension} d, ` +
-        `${count(embed.texts_total)} embedded, ${count(embed.queued)} of ${count(embed.queue_max)} waiting`]);
+        `${embed.threads} threads, ${count(embed.queued)} of ${count(embed.queue_max)} waiting`]);
     } else {
       list.push(['Embedder', 'none']);
     }
