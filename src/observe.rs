@@ -192,7 +192,7 @@ impl Observer {
 
     /// Adds a point to the history; to be called each [`SAMPLE_EVERY`].
     pub fn sample(&self) {
-        let whole = |outcome: Outcome| self.metrics.totals[outcome as usize].snapshot();
+        let whole = |outcome| self.metrics.whole(outcome).snapshot();
         self.history.add(&Totals {
             requests: Outcome::ALL.map(|outcome| self.requests(outcome)),
             hits: whole(Outcome::HitExact)

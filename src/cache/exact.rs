@@ -79,7 +79,10 @@ impl ExactTier {
     pub fn remove_if(&self, mut gone: impl FnMut(&Entry) -> bool) -> u64 {
         let ids: Vec<_> =
             self.entries.iter().filter(|(_, entry)| gone(entry)).map(|(id, _)| *id).collect();
-        ids.iter().filter(|id| self.remove(**id)).count() as u64
+        let gone = ids.iter().filter(|id| self.remove(**id)).count() as u64;
+        // Without traffic moka would count them until some comes.
+        self.entries.run_pending_tasks();
+        gone
     }
 
     /// How many answers this holds of.

@@ -92,6 +92,7 @@ mod tests {
             assert_eq!(cache.count(selector.clone()).await, Ok(meant), "{selector:?}");
             assert_eq!(cache.purge(selector.clone()).await, Ok(meant), "{selector:?}");
             assert_eq!(cache.count(Selector::All).await, Ok(3 - meant), "{selector:?}");
+            assert_eq!(cache.memory().0, 3 - meant, "{selector:?}");
         }
     }
 }

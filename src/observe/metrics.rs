@@ -13,6 +13,7 @@ use super::{
     quantiles::Quantiles,
     similarity::{Served, Similarities},
 };
+use crate::fault::Kind;
 
 /// From the cost of an exact lookup to that of a long answer: 10 us to 60 s, about 2.5 apart.
 const BUCKETS: [f64; 21] = [
@@ -44,12 +45,10 @@ pub(super) struct Metrics {
     pub(super) similarities: Similarities,
     received_bytes: IntCounter,
     sent_bytes: IntCounter,
-    /// Whole requests, by `Outcome as usize`.
-    pub(super) totals: [Quantiles; OUTCOMES],
     /// First tokens, by `Outcome as usize`.
     pub(super) first_tokens: [Quantiles; OUTCOMES],
-    /// Stages, by `Stage as usize`.
-    pub(super) stage_quantiles: [Quantiles; STAGE_COUNT],
+    /// Stages, by `Outcome as usize` and `Stage as usize`.
+    pub(super) budgets: [[Quantiles; STAGE_COUNT]; OUTCOMES],
 }
 
 impl Metrics {
@@ -92,7 +91,7 @@ impl Metrics {
             stages: Stage::ALL.map(|stage| stages.with_label_values(&[stage.name()])),
             first_token: Outcome::ALL.map(|it| first_token.with_label_values(&[it.name()])),
             ends: BodyEnd::ALL.map(|end| ends.with_label_values(&[end.name()])),
-            faults: NamedCounters::new(faults, &[]),
+            faults: NamedCounters::new(faults, &Kind::ALL.map(Kind::name)),
             reasons: NamedCounters::new(reasons, settings.reasons),
             verdicts: NamedCounters::new(verdicts, settings.verdicts),
             saved_tokens: new.counter(
@@ -107,9 +106,8 @@ impl Metrics {
             received_bytes: new
                 .counter("reprise_received_bytes_total", "Bytes of request bodies.")?,
             sent_bytes: new.counter("reprise_sent_bytes_total", "Bytes of response bodies.")?,
-            totals: Outcome::ALL.map(|_| Quantiles::new()),
             first_tokens: Outcome::ALL.map(|_| Quantiles::new()),
-            stage_quantiles: Stage::ALL.map(|_| Quantiles::new()),
+            budgets: Outcome::ALL.map(|_| Stage::ALL.map(|_| Quantiles::new())),
             registry: new.0,
             requests,
         })
@@ -126,9 +124,8 @@ impl Metrics {
         record.route.outcomes[outcome].inc();
         for (stage, span) in record.stages.iter() {
             self.stages[stage as usize].observe(span.as_secs_f64());
-            self.stage_quantiles[stage as usize].add(span);
+            self.budgets[outcome][stage as usize].add(span);
         }
-        self.totals[outcome].add(record.stages.get(Stage::Total).unwrap_or_default());
         if let Some(span) = record.first_token {
             self.first_token[outcome].observe(span.as_secs_f64());
             self.first_tokens[outcome].add(span);
@@ -164,6 +161,11 @@ impl Metrics {
         if !upstream.is_zero() {
             self.saved_upstream_seconds.inc_by(upstream.as_secs_f64());
         }
+    }
+
+    /// Whole requests that were answered so.
+    pub(super) fn whole(&self, outcome: Outcome) -> &Quantiles {
+        &self.budgets[outcome as usize][Stage::Total as usize]
     }
 
     pub(super) fn gather(&self) -> Vec<MetricFamily> {

@@ -117,11 +117,11 @@ impl Record {
 
     /// Settles what only the end tells.
     fn close(&mut self) {
-        let total = self.stages.elapsed();
-        self.stages.record(Stage::Total, total);
         if let Some(head_at) = self.head_at {
-            self.stages.record(Stage::Body, total.saturating_sub(head_at));
+            let body = self.stages.elapsed().saturating_sub(head_at);
+            self.stages.record(Stage::Body, body);
         }
+        self.stages.close();
         // Whoever knew better has said so before: what is dropped without a word lost its client.
         self.end.get_or_insert(BodyEnd::ClientLeft);
     }
@@ -180,6 +180,7 @@ impl Record {
             connect_ms = ms(Stage::Connect),
             first_ms = ms(Stage::First),
             body_ms = ms(Stage::Body),
+            other_ms = ms(Stage::Other),
             total_ms = ms(Stage::Total),
             prompt = self.prompt.as_deref(),
         );

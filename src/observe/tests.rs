@@ -223,6 +223,9 @@ async fn statistics_add_up() {
     let p50 = stats["latency"]["miss"]["p50_ms"].as_f64().unwrap();
     assert!((p50 / 2000.0 - 1.0).abs() < 0.016, "{p50}");
     assert!(stats["latency"].get("hit_stale").is_none());
+    assert_eq!(stats["stages"]["miss"]["total"]["mean_ms"], 2000.0);
+    assert_eq!(stats["stages"]["miss"]["other"]["mean_ms"], 2000.0);
+    assert!(stats["stages"]["miss"].get("embed").is_none());
     assert_eq!(stats["uptime_seconds"], 2.0);
     assert_eq!(stats["store"]["records"], 7);
     assert_eq!(stats["upstreams"][0]["replicas"][1]["url"], "http://b");

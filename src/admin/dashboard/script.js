@@ -172,16 +172,23 @@
     similarity: new Chart('similarity', 'Histogram of similarities. Arrow keys read single bars.'),
   };
 
-  // Points are an even distance apart and the newest is at the right edge.
+  // Points are an even distance apart and the newest is at the right edge. A young process fills
+  // the chart too: it is as wide as what there is, but not narrower than this.
+  const NARROWEST = 30;
+  const SECONDS_A_POINT = { hour: 10, day: 240 };
+  const gaps = (points) => Math.max(NARROWEST, points.length) - 1;
   const spread = (points) =>
-    points.map((_, index) => 1 - (points.length - 1 - index) / (KEPT_POINTS - 1));
+    points.map((_, index) => 1 - (points.length - 1 - index) / gaps(points));
 
-  function timeAxis(chart) {
-    const texts = state.span === 'hour' ? ['1 h ago', '30 min ago'] : ['24 h ago', '12 h ago'];
-    chart.mark(0, texts[0], 'start');
-    chart.mark(0.5, texts[1]);
+  function timeAxis(chart, points) {
+    const seconds = (gaps(points) + 1) * SECONDS_A_POINT[state.span];
+    chart.mark(0, `${span(seconds)} ago`, 'start');
+    chart.mark(0.5, `${span(seconds / 2)} ago`);
     chart.mark(1, 'now', 'end');
   }
+
+  const nothing = () => (state[state.span].length ? 'no cacheable request yet'
+    : `the first point comes after ${span(SECONDS_A_POINT[state.span])}`);
 
   // Runs of neighbouring points that have a value.
   function runs(values) {
@@ -199,12 +206,12 @@
     const chart = charts.rate;
     chart.begin();
     for (const share of [0, 0.25, 0.5, 0.75, 1]) chart.level(share, (share * 100) + ' %');
-    timeAxis(chart);
+    timeAxis(chart, points);
     const order = state.live.outcomes;
     const of = (point, outcome) => point.requests[order.indexOf(outcome)];
     const hits = (point) => TIERS.reduce((sum, tier) => sum + of(point, tier.outcome), 0);
     const asked = (point) => hits(point) + of(point, 'miss');
-    if (!points.some(asked)) { chart.empty('no cacheable request yet'); return; }
+    if (!points.some(asked)) { chart.empty(nothing()); return; }
     const places = spread(points);
     const shares = points.map((point) => (asked(point) ? 0 : null));
     for (const tier of TIERS) {
@@ -215,7 +222,7 @@
       for (const run of runs(shares)) {
         // A point alone still shows: as wide as its interval.
         const edge = (index, side) =>
-          places[index] + (run.length === 1 ? side * 0.5 / (KEPT_POINTS - 1) : 0);
+          places[index] + (run.length === 1 ? side * 0.5 / gaps(points) : 0);
         const line = (values, side) => run.map((index) =>
           `${chart.x(edge(index, side))},${chart.y(values[index])}`);
         const [left, right] = run.length === 1
@@ -247,11 +254,11 @@
   function renderLatency(points) {
     const chart = charts.latency;
     chart.begin();
-    timeAxis(chart);
+    timeAxis(chart, points);
     const value = (point, curve) => (point[curve.group] ? point[curve.group][curve.key] : null);
     const all = points.flatMap((point) => CURVES.map((curve) => value(point, curve)))
       .filter((ms) => ms !== null);
-    if (!all.length) { chart.empty('no cacheable request yet'); return; }
+    if (!all.length) { chart.empty(nothing()); return; }
     const low = Math.floor(Math.log10(Math.min(...all)));
     const high = Math.max(low + 1, Math.ceil(Math.log10(Math.max(...all))));
     const share = (ms) => (Math.log10(ms) - low) / (high - low);
@@ -349,41 +356,45 @@
     say('uptime', `up ${span(stats.uptime_seconds)}`);
   }
 
-  const BUDGET = [
-    { id: 'budget-own', title: 'Reprise', style: 'exact',
-      stages: ['read', 'key', 'exact', 'embed', 'search', 'verdict'] },
-    { id: 'budget-model', title: 'Upstream', style: 'missed',
-      stages: ['queue', 'connect', 'first', 'body'] },
-  ];
+  // The stages that are the model's and the network's; all others are our own.
+  const UPSTREAM_STAGES = ['queue', 'connect', 'first', 'body'];
 
   function renderBudget(stats) {
-    for (const part of BUDGET) {
-      const stages = part.stages.filter((stage) => stats.stages[stage]);
-      let offset = 0;
-      const bars = stages.map((stage) => {
-        const bar = { stage, from: offset, ...stats.stages[stage] };
-        offset += bar.p50_ms;
-        return bar;
-      });
-      const most = Math.max(...bars.map((bar) => bar.from + bar.p95_ms), 1e-9);
-      const rows = bars.map((bar) => {
-        const piece = (style, from, to) => {
-          const node = el('span', { class: style });
-          node.style.left = `${from / most * 100}%`;
-          node.style.width = `${(to - from) / most * 100}%`;
-          return node;
-        };
-        const track = el('div', { class: 'track', 'aria-hidden': 'true' },
-          piece('reach', bar.from, bar.from + bar.p95_ms),
-          piece(part.style, bar.from, bar.from + bar.p50_ms));
-        return el('tr', null, el('td', null, bar.stage), el('td', { class: 'chartcol' }, track),
-          el('td', null, time(bar.p50_ms)), el('td', null, time(bar.p95_ms)),
-          el('td', null, time(bar.p99_ms)), el('td', null, count(bar.count)));
-      });
-      const title = el('tr', null, el('th', { colspan: 6, scope: 'rowgroup' }, rows.length
-        ? `${part.title}: ${time(offset)} in all` : `${part.title}: nothing yet`));
-      $(part.id).replaceChildren(title, ...rows);
+    const choice = $('budget-outcome');
+    for (const outcome of state.live.outcomes) {
+      const known = [...choice.options].some((option) => option.value === outcome);
+      if (stats.stages[outcome] && !known) choice.append(el('option', { value: outcome }, outcome));
     }
+    const stages = stats.stages[choice.value];
+    if (!stages) { say('budget-note', 'no request yet'); return; }
+    const { total } = stages;
+    // A stage that only some requests go through adds its share to the mean request.
+    const adds = (stage) => stages[stage].mean_ms * stages[stage].count / total.count;
+    const most = Math.max(total.mean_ms, 1e-9);
+    let offset = 0;
+    let own = 0;
+    const row = (name, latency, from, add, style) => {
+      const piece = el('span', { class: style });
+      piece.style.left = `${Math.min(100, from / most * 100)}%`;
+      piece.style.width = `${Math.min(100, add / most * 100)}%`;
+      const track = el('div', { class: 'track', 'aria-hidden': 'true' }, piece);
+      return el('tr', null, el('th', { scope: 'row' }, name),
+        el('td', { class: 'chartcol' }, track), el('td', null, time(add)),
+        ...['p50_ms', 'p95_ms', 'p99_ms'].map((key) => el('td', null, time(latency[key]))),
+        el('td', null, count(latency.count)));
+    };
+    const rows = state.live.stages.filter((stage) => stage !== 'total' && stages[stage])
+      .map((stage) => {
+        const theirs = UPSTREAM_STAGES.includes(stage);
+        const add = adds(stage);
+        const from = offset;
+        offset += add;
+        if (!theirs) own += add;
+        return row(stage, stages[stage], from, add, theirs ? 'missed' : 'exact');
+      });
+    $('budget').replaceChildren(...rows, row('total', total, 0, total.mean_ms, 'reach'));
+    say('budget-note', `Reprise itself takes ${time(own)} of the mean ${time(total.mean_ms)} ` +
+      `(${percent(own / most)}); the rest is the connection's and the model's.`);
   }
 
   function renderUpstreams(stats) {
@@ -634,6 +645,7 @@
   for (const input of document.getElementsByName('span')) {
     input.addEventListener('change', () => { state.span = input.value; render(); });
   }
+  $('budget-outcome').addEventListener('change', render);
   $('outcome-filter').addEventListener('change', () => { shownSeq = -1; renderLatest(); });
   $('pause').addEventListener('click', () => {
     const paused = $('pause').getAttribute('aria-pressed') !== 'true';
