@@ -8,7 +8,6 @@ import json
 import math
 
 import numpy as np
-
 from convert_minilm import read_weights
 from onnx_runtime import Model
 
@@ -30,7 +29,10 @@ def tokenize(text, vocabulary):
     for word in text.split():
         start = 0
         while start < len(word):
-            pieces = (("##" if start else "") + word[start:end] for end in range(len(word), start, -1))
+            pieces = (
+                ("##" if start else "") + word[start:end]
+                for end in range(len(word), start, -1)
+            )
             piece = next(piece for piece in pieces if piece in vocabulary)
             ids.append(vocabulary[piece])
             start += len(piece) - (2 if start else 0)
@@ -52,19 +54,40 @@ class Reference:
         def norm(x, name):
             centered = x - x.mean(-1, keepdims=True)
             deviation = np.sqrt(np.square(centered).mean(-1, keepdims=True) + epsilon)
-            return centered / deviation * weights[name + ".weight"] + weights[name + ".bias"]
+            return (
+                centered / deviation * weights[name + ".weight"]
+                + weights[name + ".bias"]
+            )
 
-        tables = [weights[f"embeddings.{kind}_embeddings.weight"] for kind in ("word", "position", "token_type")]
-        x = norm(tables[0][ids] + tables[1][: len(ids)] + tables[2][0], "embeddings.LayerNorm")
+        tables = [
+            weights[f"embeddings.{kind}_embeddings.weight"]
+            for kind in ("word", "position", "token_type")
+        ]
+        x = norm(
+            tables[0][ids] + tables[1][: len(ids)] + tables[2][0],
+            "embeddings.LayerNorm",
+        )
         for n in range(self.config["num_hidden_layers"]):
             layer = f"encoder.layer.{n}."
-            query, key, value = (self.heads(linear(x, f"{layer}attention.self.{part}")) for part in ("query", "key", "value"))
+            query, key, value = (
+                self.heads(linear(x, f"{layer}attention.self.{part}"))
+                for part in ("query", "key", "value")
+            )
             weight = np.exp(query @ key.swapaxes(1, 2) / math.sqrt(query.shape[-1]))
-            mixed = (weight / weight.sum(-1, keepdims=True) @ value).swapaxes(0, 1).reshape(x.shape)
-            x = norm(x + linear(mixed, layer + "attention.output.dense"), layer + "attention.output.LayerNorm")
+            mixed = (
+                (weight / weight.sum(-1, keepdims=True) @ value)
+                .swapaxes(0, 1)
+                .reshape(x.shape)
+            )
+            x = norm(
+                x + linear(mixed, layer + "attention.output.dense"),
+                layer + "attention.output.LayerNorm",
+            )
             wide = linear(x, layer + "intermediate.dense")
             gelu = wide * (1 + erf(wide / math.sqrt(2))) / 2
-            x = norm(x + linear(gelu, layer + "output.dense"), layer + "output.LayerNorm")
+            x = norm(
+                x + linear(gelu, layer + "output.dense"), layer + "output.LayerNorm"
+            )
         return unit(x.mean(0))
 
     def heads(self, x):
@@ -81,9 +104,16 @@ def converted_vectors(model, sentences, hidden):
     ids, mask = np.zeros((2, len(sentences), length), np.int64)
     for row, sentence in enumerate(sentences):
         ids[row, : len(sentence)], mask[row, : len(sentence)] = sentence, 1
-    inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "token_type_ids": np.zeros_like(ids),
+    }
     states = model.run(inputs, "last_hidden_state", (*ids.shape, hidden))
-    return [unit(state[: len(sentence)].mean(0)) for state, sentence in zip(states, sentences)]
+    return [
+        unit(state[: len(sentence)].mean(0))
+        for state, sentence in zip(states, sentences)
+    ]
 
 
 def least_cosine(source, model, library):
@@ -93,4 +123,6 @@ def least_cosine(source, model, library):
     sentences = [tokenize(text, vocabulary) for text in SENTENCES]
     reference = Reference(config, read_weights(source / "model.safetensors"))
     vectors = converted_vectors(Model(library, model), sentences, config["hidden_size"])
-    return min(float(reference.vector(ids) @ vector) for ids, vector in zip(sentences, vectors))
+    return min(
+        float(reference.vector(ids) @ vector) for ids, vector in zip(sentences, vectors)
+    )

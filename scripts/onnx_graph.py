@@ -47,13 +47,25 @@ def attribute(name, value):
 def tensor(name, value):
     dims = [number(1, size) for size in value.shape]
     kind = number(2, TENSOR_TYPES[value.dtype.name])
-    return message(5, *dims, kind, message(8, name), message(9, np.ascontiguousarray(value).tobytes()))
+    return message(
+        5,
+        *dims,
+        kind,
+        message(8, name),
+        message(9, np.ascontiguousarray(value).tobytes()),
+    )
 
 
 def port(field, name, dtype, shape):
     """A graph input (field 11) or output (12); a `str` in the shape is a free dimension."""
-    dims = [message(1, message(2, d) if isinstance(d, str) else number(1, d)) for d in shape]
-    return message(field, message(1, name), message(2, message(1, number(1, TENSOR_TYPES[dtype]), message(2, *dims))))
+    dims = [
+        message(1, message(2, d) if isinstance(d, str) else number(1, d)) for d in shape
+    ]
+    return message(
+        field,
+        message(1, name),
+        message(2, message(1, number(1, TENSOR_TYPES[dtype]), message(2, *dims))),
+    )
 
 
 class Graph:
@@ -77,7 +89,9 @@ class Graph:
         """Adds a node and returns its first output's name; '' leaves an optional input out."""
         fields = [message(1, i) for i in inputs] + [message(2, o) for o in outputs]
         fields += [message(3, outputs[0]), message(4, kind), message(7, domain)]
-        self.nodes.append(message(1, *fields, *(attribute(k, v) for k, v in attributes.items())))
+        self.nodes.append(
+            message(1, *fields, *(attribute(k, v) for k, v in attributes.items()))
+        )
         return outputs[0]
 
     def contrib(self, kind, inputs, *outputs, **attributes):
@@ -85,6 +99,11 @@ class Graph:
         return self.op(kind, inputs, *outputs, domain="com.microsoft", **attributes)
 
     def to_bytes(self):
-        graph = message(7, *self.nodes, message(2, self.name), *self.constants.values(), *self.ports)
-        opsets = [message(8, message(1, domain), number(2, version)) for domain, version in OPSETS.items()]
+        graph = message(
+            7, *self.nodes, message(2, self.name), *self.constants.values(), *self.ports
+        )
+        opsets = [
+            message(8, message(1, domain), number(2, version))
+            for domain, version in OPSETS.items()
+        ]
         return number(1, IR_VERSION) + message(2, "reprise") + graph + b"".join(opsets)

@@ -6,7 +6,17 @@ of function pointers that only ever grows at its end (onnxruntime_c_api.h), so p
 """
 
 import ctypes
-from ctypes import POINTER, byref, c_char_p, c_float, c_int, c_int64, c_size_t, c_uint32, c_void_p
+from ctypes import (
+    POINTER,
+    byref,
+    c_char_p,
+    c_float,
+    c_int,
+    c_int64,
+    c_size_t,
+    c_uint32,
+    c_void_p,
+)
 
 import numpy as np
 
@@ -25,7 +35,10 @@ POSITIONS = {
 
 
 class ApiBase(ctypes.Structure):
-    _fields_ = [("get_api", ctypes.CFUNCTYPE(c_void_p, c_uint32)), ("version", ctypes.CFUNCTYPE(c_char_p))]
+    _fields_ = [
+        ("get_api", ctypes.CFUNCTYPE(c_void_p, c_uint32)),
+        ("version", ctypes.CFUNCTYPE(c_char_p)),
+    ]
 
 
 class Model:
@@ -38,19 +51,48 @@ class Model:
         if not table:
             raise RuntimeError(f"{library} is older than ONNX Runtime 1.{API_VERSION}")
         self.table, self.model = ctypes.cast(table, POINTER(c_void_p)), model
-        environment, options, self.session, self.memory = c_void_p(), c_void_p(), c_void_p(), c_void_p()
+        environment, options, self.session, self.memory = (
+            c_void_p(),
+            c_void_p(),
+            c_void_p(),
+            c_void_p(),
+        )
         self.call("CreateEnv", c_int(WARNING), c_char_p(b"check"), byref(environment))
         self.call("CreateSessionOptions", byref(options))
-        self.call("CreateSessionFromArray", environment, c_char_p(model), c_size_t(len(model)), options, byref(self.session))
-        self.call("CreateCpuMemoryInfo", c_int(DEVICE_ALLOCATOR), c_int(DEFAULT_MEMORY), byref(self.memory))
+        self.call(
+            "CreateSessionFromArray",
+            environment,
+            c_char_p(model),
+            c_size_t(len(model)),
+            options,
+            byref(self.session),
+        )
+        self.call(
+            "CreateCpuMemoryInfo",
+            c_int(DEVICE_ALLOCATOR),
+            c_int(DEFAULT_MEMORY),
+            byref(self.memory),
+        )
 
     def run(self, inputs, output, shape):
         """Feeds int64 arrays by name and returns the float32 output of that shape."""
         names, values = (c_char_p * len(inputs))(), (c_void_p * len(inputs))()
         for n, (name, array) in enumerate(inputs.items()):
-            names[n], value, sizes = name.encode(), c_void_p(), (c_int64 * array.ndim)(*array.shape)
-            tensor = (c_void_p(array.ctypes.data), c_size_t(array.nbytes), sizes, c_size_t(array.ndim), c_int(INT64))
-            self.call("CreateTensorWithDataAsOrtValue", self.memory, *tensor, byref(value))
+            names[n], value, sizes = (
+                name.encode(),
+                c_void_p(),
+                (c_int64 * array.ndim)(*array.shape),
+            )
+            tensor = (
+                c_void_p(array.ctypes.data),
+                c_size_t(array.nbytes),
+                sizes,
+                c_size_t(array.ndim),
+                c_int(INT64),
+            )
+            self.call(
+                "CreateTensorWithDataAsOrtValue", self.memory, *tensor, byref(value)
+            )
             values[n] = value
         result, data = c_void_p(), POINTER(c_float)()
         wanted = (c_char_p * 1)(output.encode())
@@ -63,5 +105,7 @@ class Model:
         function = ctypes.CFUNCTYPE(c_void_p)(self.table[POSITIONS[name]])
         status = function(*arguments)
         if status:
-            message = ctypes.CFUNCTYPE(c_char_p, c_void_p)(self.table[POSITIONS["GetErrorMessage"]])(status)
+            message = ctypes.CFUNCTYPE(c_char_p, c_void_p)(
+                self.table[POSITIONS["GetErrorMessage"]]
+            )(status)
             raise RuntimeError(f"ONNX Runtime, {name}: {message.decode()}")
