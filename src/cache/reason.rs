@@ -42,6 +42,8 @@ pub enum Reason {
     ExactOnly(ExactOnly),
     /// The question does not fit into the embedding model's window.
     BeyondWindow,
+    /// The question holds words that the embedding model has no tokens for.
+    UnknownWords,
     /// Nothing is stored in its partition.
     NoNeighbour,
     /// The nearest stored question is not near enough.
@@ -72,7 +74,7 @@ pub enum Reason {
 
 impl Reason {
     /// All names with which a request can pass the cache by or miss it: metrics begin at zero.
-    pub const NAMES: [&'static str; 32] = [
+    pub const NAMES: [&'static str; 33] = [
         "cache_off",
         "not_cacheable",
         "no_scope",
@@ -88,6 +90,7 @@ impl Reason {
         "mode_exact",
         "semantic_off",
         "beyond_window",
+        "unknown_words",
         "no_neighbour",
         "below_similarity",
         "guard_numbers",
@@ -126,6 +129,7 @@ impl Reason {
             Self::SemanticOff => "semantic_off",
             Self::ExactOnly(why) => why.name(),
             Self::BeyondWindow => "beyond_window",
+            Self::UnknownWords => "unknown_words",
             Self::NoNeighbour => "no_neighbour",
             Self::BelowSimilarity => "below_similarity",
             Self::GuardNumbers => "guard_numbers",
