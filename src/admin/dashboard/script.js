@@ -434,7 +434,7 @@
     } else {
       list.push(['Embedder', 'none']);
     }
-    list.push(['In flight', `${count(flights.running)} answers, ${bytes(flights.bytes)} of ` +
+    list.push(['In flight', `${count(flights.running)} running, ${bytes(flights.bytes)} of ` +
       `${bytes(flights.max_bytes)}, ${count(flights.joined_total)} joined`]);
     facts('parts', list);
   }
