@@ -219,6 +219,9 @@ pub struct Cache {
     pub max_temperature: f64,
     /// Request fields that are not part of the key.
     pub ignore_fields: Vec<String>,
+    /// Request headers that are part of the key.
+    #[serde(deserialize_with = "units::header_names")]
+    pub vary_headers: Vec<http::HeaderName>,
     /// Bytes of one running answer that late joiners can get.
     pub flight_bytes: Size,
     /// The same for all running answers together.

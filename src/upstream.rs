@@ -74,6 +74,7 @@ pub enum Protocol {
 /// All model servers.
 #[derive(Debug)]
 pub struct Upstreams {
+    all: Vec<Arc<Upstream>>,
     /// Longest prefix first.
     routes: Vec<(String, Arc<Upstream>)>,
     _upkeep: Upkeep,
@@ -118,16 +119,22 @@ impl Upstreams {
     /// # Errors
     /// Certificates that cannot be read.
     pub fn open(config: &Config) -> Result<Self, OpenError> {
-        let mut routes = Vec::new();
+        let (mut all, mut routes) = (Vec::new(), Vec::new());
         let mut upkeep = Upkeep::default();
         for settings in &config.upstream {
             let upstream = Arc::new(open::upstream(settings, &config.timeouts)?);
             upkeep.add(&upstream);
+            all.push(Arc::clone(&upstream));
             let of_this = settings.routes.iter();
             routes.extend(of_this.map(|route| (route.clone(), Arc::clone(&upstream))));
         }
         routes.sort_by_key(|(route, _)| std::cmp::Reverse(route.len()));
-        Ok(Self { routes, _upkeep: upkeep })
+        Ok(Self { all, routes, _upkeep: upkeep })
+    }
+
+    /// All of them, in the order of the configuration.
+    pub fn all(&self) -> &[Arc<Upstream>] {
+        &self.all
     }
 
     /// Who serves `path`: the longest route that is a prefix of it, whole segments only (`/v1`

@@ -54,6 +54,17 @@ where
     text.parse().map(Some).map_err(|error| D::Error::custom(format!("`{text}`: {error}")))
 }
 
+/// Header names, in any case.
+pub(super) fn header_names<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Vec<http::HeaderName>, D::Error> {
+    let names = Vec::<String>::deserialize(from)?;
+    let parse = |name: String| {
+        name.parse().map_err(|_| D::Error::custom(format!("`{name}` is not a header's name")))
+    };
+    names.into_iter().map(parse).collect()
+}
+
 impl<'de> Deserialize<'de> for ScopeRule {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
