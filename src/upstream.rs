@@ -8,6 +8,10 @@
 //!
 //! Connections are hyper's, but the pool is ours, because hyper-util's keeps one HTTP/2 connection
 //! per host, cannot say whether it gave an old connection, and drives each in a task of its own.
+//!
+//! From the outside in: `balance` chooses a `replica` by `load`, `breaker` and `affinity`; its
+//! `pool` gives a connection (`connect`, `http1`, `http2`); `reply` carries the answer; `in_flight`
+//! records how it went; `upkeep` does what must be done between requests.
 
 mod affinity;
 mod balance;
@@ -16,6 +20,7 @@ mod budget;
 mod check;
 mod connect;
 mod deadline;
+mod gate;
 mod http1;
 mod http2;
 mod in_flight;
@@ -46,6 +51,7 @@ use tokio::time::Instant;
 pub use self::{
     affinity::Prefix,
     balance::Branch,
+    breaker::Standing,
     open::OpenError,
     outgoing::Outgoing,
     reply::{Reply, ReplyBody, Timing},
@@ -108,8 +114,12 @@ pub struct ReplicaReport {
     pub connections_opened: u64,
     /// The estimated time to first byte; `None` before the first answer.
     pub first_byte: Option<Duration>,
-    /// False while it is ejected, fails its checks, or asked for a pause (`Retry-After`).
-    pub ready: bool,
+    /// Whether it is asked.
+    pub standing: Standing,
+    /// Exchanges that it was given since the start.
+    pub exchanges_total: u64,
+    /// Those that it could not be reached for, broke off or answered with 502 or 504.
+    pub failures_total: u64,
 }
 
 impl Upstreams {
@@ -204,12 +214,13 @@ impl Upstream {
         let mut tried = Vec::new();
         // What the client gets if nobody does better.
         let mut outcome = Err(Fault::new(Kind::Internal, "an upstream without replicas"));
-        while let Some(pick) = self.balance.pick(&self.replicas, &tried, prefix, Instant::now()) {
+        let mut now = began;
+        while let Some(pick) = self.balance.pick(&self.replicas, &tried, prefix, now) {
             if outcome.is_ok() && pick.branch == Branch::NoHealthy {
                 break;
             }
-            tried.push(pick.index);
-            let spare = if tried.len() < self.replicas.len() { copy(&request) } else { None };
+            let is_last = tried.len() + 1 == self.replicas.len();
+            let spare = if is_last { None } else { copy(&request) };
             let sent = pick.replica.exchange(request, &path, began, pick.branch).await;
             let again = match sent {
                 Ok(reply) => {
@@ -229,10 +240,10 @@ impl Upstream {
                     }
                 }
             };
-            match again {
-                Some(again) => request = again,
-                None => break,
-            }
+            let Some(again) = again else { break };
+            request = again;
+            tried.push(pick.index);
+            now = Instant::now();
         }
         outcome
     }

@@ -31,6 +31,7 @@ pub(super) struct Breaker {
 
 #[derive(Debug, Default)]
 struct State {
+    failures_total: u64,
     failures: u32,
     ejected: Option<Ejection>,
     /// The replica said when to come back.
@@ -47,12 +48,30 @@ struct Ejection {
 }
 
 /// Whether a replica may be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// Yes.
     Ready,
-    /// Its ejection is over: one exchange should try it, see [`Breaker::claim_trial`].
+    /// Not now: it asked for a pause (`Retry-After`).
+    Holding,
+    /// No: it failed several times in a row, or its health checks.
+    Ejected,
+    /// Its ejection is over; the next exchange tries it.
     TrialDue,
-    Out,
+    /// An exchange tries it.
+    OnTrial,
+}
+
+impl Standing {
+    /// The stable name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "healthy",
+            Self::Holding => "holding",
+            Self::Ejected => "ejected",
+            Self::TrialDue | Self::OnTrial => "probing",
+        }
+    }
 }
 
 impl Breaker {
@@ -61,15 +80,21 @@ impl Breaker {
             return Standing::Ready;
         }
         let state = self.state.lock();
-        let held = state.held_until.is_some_and(|until| now < until);
-        if held || state.failed_checks >= FAILED_CHECKS {
-            return Standing::Out;
+        if state.failed_checks >= FAILED_CHECKS {
+            return Standing::Ejected;
         }
         match &state.ejected {
-            None => Standing::Ready,
-            Some(ejection) if ejection.on_trial || now < ejection.until => Standing::Out,
+            Some(ejection) if ejection.on_trial => Standing::OnTrial,
+            Some(ejection) if now < ejection.until => Standing::Ejected,
+            _ if state.held_until.is_some_and(|until| now < until) => Standing::Holding,
             Some(_) => Standing::TrialDue,
+            None => Standing::Ready,
         }
+    }
+
+    /// Failures since the start.
+    pub(super) fn failures_total(&self) -> u64 {
+        self.state.lock().failures_total
     }
 
     /// Whether the caller may make the one trial. Whoever may must report an outcome or
@@ -105,6 +130,7 @@ impl Breaker {
     /// It could not be reached, or broke off before it answered.
     pub(super) fn failure(&self, now: Instant) {
         self.change(|state| {
+            state.failures_total += 1;
             state.failures = state.failures.saturating_add(1);
             match &mut state.ejected {
                 None if state.failures >= FAILURES => {
@@ -179,7 +205,7 @@ mod tests {
             breaker.success(now);
         }
         assert_eq!(breaker.standing(now), Standing::Ready);
-        assert_eq!(ejected(now).standing(now), Standing::Out);
+        assert_eq!(ejected(now).standing(now), Standing::Ejected);
     }
 
     #[tokio::test(start_paused = true)]
@@ -187,12 +213,12 @@ mod tests {
         let mut now = Instant::now();
         let breaker = ejected(now);
         for wait in [1, 2, 4, 8, 8] {
-            assert_eq!(breaker.standing(now + SECOND * wait - SECOND / 10), Standing::Out);
+            assert_eq!(breaker.standing(now + SECOND * wait - SECOND / 10), Standing::Ejected);
             now += SECOND * wait;
             assert_eq!(breaker.standing(now), Standing::TrialDue);
             assert!(breaker.claim_trial(now));
             assert!(!breaker.claim_trial(now));
-            assert_eq!(breaker.standing(now), Standing::Out);
+            assert_eq!(breaker.standing(now), Standing::OnTrial);
             breaker.failure(now);
         }
         now += SECOND * 8;
@@ -217,7 +243,7 @@ mod tests {
         breaker.hold(SECOND * 5, now);
         breaker.hold(SECOND * 2, now);
         breaker.success(now);
-        assert_eq!(breaker.standing(now + SECOND * 4), Standing::Out);
+        assert_eq!(breaker.standing(now + SECOND * 4), Standing::Holding);
         assert_eq!(breaker.standing(now + SECOND * 5), Standing::Ready);
         breaker.hold(SECOND * 3600, now);
         assert_eq!(breaker.standing(now + SECOND * 60), Standing::Ready);
@@ -230,9 +256,9 @@ mod tests {
         breaker.checked(false);
         assert_eq!(breaker.standing(now), Standing::Ready);
         breaker.checked(false);
-        assert_eq!(breaker.standing(now), Standing::Out);
+        assert_eq!(breaker.standing(now), Standing::Ejected);
         breaker.success(now);
-        assert_eq!(breaker.standing(now), Standing::Out, "only a check ends what checks began");
+        assert_eq!(breaker.standing(now), Standing::Ejected, "only a check ends what checks began");
         breaker.checked(true);
         assert_eq!(breaker.standing(now), Standing::Ready);
         let breaker = ejected(now);

@@ -23,7 +23,7 @@ pub(super) struct InFlight {
     /// This exchange decides whether the replica's ejection ends.
     on_trial: bool,
     judged: bool,
-    began: Instant,
+    pub(super) began: Instant,
 }
 
 impl InFlight {

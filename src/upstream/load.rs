@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Ordering,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
 use parking_lot::Mutex;
@@ -26,6 +26,7 @@ const WEIGHT: f64 = 1.25;
 #[derive(Debug)]
 pub(super) struct Load {
     in_flight: AtomicUsize,
+    begun: AtomicU64,
     estimate: Mutex<Estimate>,
 }
 
@@ -39,11 +40,13 @@ struct Estimate {
 impl Load {
     pub(super) fn new() -> Self {
         let estimate = Estimate { first_byte: None, at: Instant::now() };
-        Self { in_flight: AtomicUsize::new(0), estimate: Mutex::new(estimate) }
+        let estimate = Mutex::new(estimate);
+        Self { in_flight: AtomicUsize::new(0), begun: AtomicU64::new(0), estimate }
     }
 
     pub(super) fn begin(&self) {
         self.in_flight.fetch_add(1, Relaxed);
+        self.begun.fetch_add(1, Relaxed);
     }
 
     pub(super) fn end(&self) {
@@ -53,6 +56,11 @@ impl Load {
     /// Exchanges that run now.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.load(Relaxed)
+    }
+
+    /// Exchanges that began since the start.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Relaxed)
     }
 
     /// An answer began after `sample`.

@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant};
 
 use super::{
     Branch, Protocol, ReplicaReport, Reply, ReplyBody, Timing,
-    breaker::{Breaker, Standing},
+    breaker::Breaker,
     connect::Address,
     deadline::{Deadline, Limits, Overdue},
     http1::Http1,
@@ -86,7 +86,9 @@ impl Replica {
             shared_connections: count.sessions,
             connections_opened: count.opened,
             first_byte: self.load.first_byte(now),
-            ready: self.breaker.standing(now) == Standing::Ready,
+            standing: self.breaker.standing(now),
+            exchanges_total: self.load.begun(),
+            failures_total: self.breaker.failures_total(),
         }
     }
 
@@ -101,7 +103,7 @@ impl Replica {
         let path = self.join(path);
         let upload = request.body().progress();
         let mut flight = InFlight::new(self, upload, branch == Branch::Trial);
-        let asked = Instant::now();
+        let asked = flight.began;
         loop {
             let Taken { link, connect } = match self.pool.take().await {
                 Ok(taken) => taken,

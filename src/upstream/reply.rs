@@ -147,10 +147,7 @@ impl Body for ReplyBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let this = self.get_mut();
         let polled = match &mut this.source {
-            Source::Http1 { body, wire } => {
-                wire.drive(cx);
-                Pin::new(body).poll_frame(cx)
-            }
+            Source::Http1 { body, wire } => wire.poll_frame(body, cx),
             Source::Http2 { body, .. } => Pin::new(body).poll_frame(cx),
             Source::Ended => return Poll::Ready(None),
         };

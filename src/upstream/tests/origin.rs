@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use bytes::{Bytes, BytesMut};
+use socket2::{Domain, Socket, Type};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -79,6 +80,28 @@ where
 {
     let task = tokio::spawn(async move { while let Some(Ok(_)) = server.accept().await {} });
     Running { _task: AbortOnDropHandle::new(task) }
+}
+
+/// A replica that is down: its port is taken, so that nobody else gets it, and refuses.
+pub(super) struct Dead(Socket);
+
+impl Dead {
+    pub(super) fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any: std::net::SocketAddr = ([127, 0, 0, 1], 0).into();
+        socket.bind(&any.into()).unwrap();
+        Self(socket)
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.0.local_addr().unwrap().as_socket().unwrap())
+    }
+
+    pub(super) fn revive(self) -> Origin {
+        self.0.listen(128).unwrap();
+        self.0.set_nonblocking(true).unwrap();
+        Origin { listener: TcpListener::from_std(self.0.into()).unwrap() }
+    }
 }
 
 /// One accepted connection.

@@ -10,10 +10,14 @@ use tokio::{
     time::{Instant, pause, timeout},
 };
 
-use super::{config, get, head, open, origin::Origin, post, text};
+use super::{
+    config, get, head, open,
+    origin::{Dead, Origin},
+    post, text,
+};
 use crate::{
     fault::{Kind, Retry},
-    upstream::{Branch, Outgoing},
+    upstream::{Branch, Outgoing, Standing},
 };
 
 #[tokio::test]
@@ -28,7 +32,8 @@ async fn an_overloaded_replica_is_left_alone_and_its_request_goes_to_another() {
     }
     assert_eq!((busy.asked.load(Relaxed), free.asked.load(Relaxed)), (1, 20));
     let report = upstream.report();
-    assert_eq!((report[0].ready, report[1].ready), (false, true));
+    let standings = (report[0].standing, report[1].standing);
+    assert_eq!(standings, (Standing::Holding, Standing::Ready));
     assert_eq!((report[0].in_flight, report[1].in_flight), (0, 0));
 }
 
@@ -63,18 +68,15 @@ async fn a_streamed_body_is_not_sent_twice() {
 
 #[tokio::test]
 async fn a_dead_replica_costs_no_request_is_ejected_and_returns_by_trial() {
-    let (mortal, steady) = (Origin::bind().await, Origin::bind().await);
-    let urls = [mortal.url(), steady.url()];
-    let address = mortal.listener.local_addr().unwrap();
-    drop(mortal);
-    let (_all, upstream) = open(&config(&urls));
+    let (mortal, steady) = (Dead::new(), Origin::bind().await);
+    let (_all, upstream) = open(&config(&[mortal.url(), steady.url()]));
     let _steady = steady.answering("200 OK", "steady");
     for _ in 0..20 {
         assert_eq!(text(post(&upstream, "x").await.unwrap()).await, "steady");
     }
-    assert!(!upstream.report()[0].ready);
-    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
-    let _back = Origin { listener }.answering("200 OK", "back");
+    assert_ne!(upstream.report()[0].standing, Standing::Ready);
+    assert!(upstream.report()[0].failures_total >= 3);
+    let _back = mortal.revive().answering("200 OK", "back");
     // What a second of waiting would do.
     let breaker = &upstream.replicas[0].breaker;
     let later = Instant::now() + Duration::from_secs(9);
@@ -90,7 +92,7 @@ async fn a_dead_replica_costs_no_request_is_ejected_and_returns_by_trial() {
         }
     };
     assert_eq!(timeout(Duration::from_secs(10), trial).await.unwrap(), "back");
-    assert!(upstream.report()[0].ready);
+    assert_eq!(upstream.report()[0].standing, Standing::Ready);
 }
 
 #[tokio::test]
@@ -140,8 +142,9 @@ async fn a_health_check_has_its_own_connection_and_wants_a_2xx_in_time() {
         line.closed().await;
     });
     assert_eq!(checked.unwrap_err().kind, Kind::FirstByteTimeout);
-    drop(origin);
-    assert_eq!(replica.check(&path).await.unwrap_err().retry, Retry::Safe);
+    let (_all, upstream) = open(&config(&[Dead::new().url()]));
+    let down = upstream.replicas[0].check(&path).await;
+    assert_eq!(down.unwrap_err().retry, Retry::Safe);
 }
 
 #[tokio::test]
@@ -152,7 +155,7 @@ async fn configured_checks_take_a_replica_out() {
     let _origin = origin.answering("503 Service Unavailable", "");
     let (_all, upstream) = open(&config);
     let out = async {
-        while upstream.report()[0].ready {
+        while upstream.report()[0].standing == Standing::Ready {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
