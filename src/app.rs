@@ -109,9 +109,8 @@ async fn finish(config: &Config, house: &Arc<House>, tasks: TaskTracker, signals
 
 async fn bind_admin(config: &Config) -> Result<Option<TcpListener>, StartFault> {
     let Some(address) = config.listen.admin else { return Ok(None) };
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|source| StartFault::Admin { address, source })?;
+    let listener =
+        TcpListener::bind(address).await.map_err(|source| StartFault::Admin { address, source })?;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "admin listening");
     }

@@ -65,6 +65,25 @@ impl HitKind {
     }
 }
 
+/// Where an answer was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// In this process's memory.
+    Memory,
+    /// In the vector store.
+    Store,
+}
+
+impl Tier {
+    /// Stable name for the admin API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Store => "store",
+        }
+    }
+}
+
 /// The tiers and the rules between them.
 pub struct Cache {
     config: config::Cache,
@@ -137,16 +156,16 @@ impl Cache {
         }
     }
 
-    /// The answer of this name, from memory or the store, for people.
+    /// The answer of this name and the tier that it was found in, for people.
     ///
     /// # Errors
     /// Why the store cannot say.
-    pub async fn entry(&self, id: EntryId) -> Result<Option<Arc<Entry>>, Reason> {
-        match (self.exact.by_id(id), &self.store) {
-            (Some(entry), _) => Ok(Some(entry)),
-            (None, Some(store)) => self.fetch(store.as_ref(), id).await,
-            (None, None) => Ok(None),
+    pub async fn entry(&self, id: EntryId) -> Result<Option<(Arc<Entry>, Tier)>, Reason> {
+        if let Some(entry) = self.exact.by_id(id) {
+            return Ok(Some((entry, Tier::Memory)));
         }
+        let Some(store) = &self.store else { return Ok(None) };
+        Ok(self.fetch(store.as_ref(), id).await?.map(|entry| (entry, Tier::Store)))
     }
 
     /// Deletes one answer with all its keys in every tier, and says how many were found.

@@ -36,6 +36,13 @@ pub enum Embedded {
         /// How many tokens the text has (or the window plus one where counting stopped there).
         tokens: usize,
     },
+    /// The model has no word for a part of the text (an emoji, a run of a hundred letters without a
+    /// space, a script that it never saw): it sees the same placeholder for all of them, so two texts
+    /// that differ only there look the same. It is never matched by meaning.
+    UnknownWords {
+        /// How many of its tokens are placeholders.
+        unknown: usize,
+    },
 }
 
 /// Why there is no vector. The cache goes on without its semantic tier.

@@ -232,17 +232,17 @@ async fn only_if_cached(
     });
     served.map_err(|reason| {
         record.reason = Some(reason);
-        Fault::new(Kind::OnlyIfCached, format!("not cached ({reason}), and only-if-cached was asked"))
+        Fault::new(
+            Kind::OnlyIfCached,
+            format!("not cached ({reason}), and only-if-cached was asked"),
+        )
     })
 }
 
 // === answers from a flight ===
 
 /// Joins the flight of this very request, or begins it.
-async fn board(
-    mut errand: Arc<Errand>,
-    record: &mut RecordGuard,
-) -> Result<Response<Body>, Fault> {
+async fn board(mut errand: Arc<Errand>, record: &mut RecordGuard) -> Result<Response<Body>, Fault> {
     let house = errand.house.clone();
     let (id, shape) = (errand.key.id, errand.prompt.shape);
     for boarding in 0..=BOARDINGS_MAX {
@@ -449,4 +449,3 @@ fn dialect(upstream: &Upstream) -> &'static dyn Dialect {
 fn dialect_of(house: &House, path: &str) -> Option<&'static dyn Dialect> {
     house.upstreams.route(path).map(|upstream| dialect(upstream))
 }
-

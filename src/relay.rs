@@ -121,7 +121,9 @@ impl<H> Body<H> {
             _ => BodyEnd::UpstreamFailed,
         });
         let last_word = match &self.source {
-            Source::Flight(Following { dialect: Some(dialect), .. }) => dialect.stream_error(&fault),
+            Source::Flight(Following { dialect: Some(dialect), .. }) => {
+                dialect.stream_error(&fault)
+            }
             _ => None,
         };
         if let Some(last_word) = last_word {

@@ -136,11 +136,7 @@ async fn tiers(config: &Config, health: &Arc<Health>) -> Tiers {
         Ok(store) => {
             let store: Arc<dyn VectorStore> = Arc::new(store);
             let report = store.report();
-            tracing::info!(
-                collection = report.collection,
-                records = report.records,
-                "store open"
-            );
+            tracing::info!(collection = report.collection, records = report.records, "store open");
             let watched = store.clone();
             health.watch("store", move || match watched.report().trouble {
                 None => Part::Ok,

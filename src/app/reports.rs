@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 
 use crate::{
     admin::{Entries, EntryView},
-    cache::{entry::Entry, reason::Reason},
+    cache::{Tier, entry::Entry, reason::Reason},
     embed::{Embedder as _, local::Local},
     exchange::House,
     observe::{
@@ -90,7 +90,7 @@ impl Entries for Reports {
     fn get(&self, id: EntryId) -> BoxFuture<'_, Result<Option<EntryView>, StoreFault>> {
         Box::pin(async move {
             let entry = self.house.cache.entry(id).await.map_err(fault)?;
-            Ok(entry.map(|entry| view(&entry)))
+            Ok(entry.map(|(entry, tier)| view(&entry, tier)))
         })
     }
 
@@ -103,10 +103,10 @@ fn fault(reason: Reason) -> StoreFault {
     StoreFault::Unavailable(reason.name().into())
 }
 
-fn view(entry: &Entry) -> EntryView {
+fn view(entry: &Entry, tier: Tier) -> EntryView {
     EntryView {
         id: entry.id.to_string(),
-        tier: "memory",
+        tier: tier.name(),
         model: entry.model.to_string(),
         route: entry.route.to_string(),
         tenant: entry.tenant.to_string(),

@@ -281,8 +281,7 @@ mod tests {
     async fn one_leads_and_all_others_hear_the_same() {
         let flights = Flights::new(1 << 20, 1 << 20);
         let (lead, _own) = lead(flights.board(ID, Shape::Whole));
-        let followers: Vec<_> =
-            (0..100).map(|_| follow(flights.board(ID, Shape::Whole))).collect();
+        let followers: Vec<_> = (0..100).map(|_| follow(flights.board(ID, Shape::Whole))).collect();
         assert_eq!(flights.report().joined, 100);
         lead.announce(Course::Fault(Fault::new(Kind::Connect, "down")));
         for mut passenger in followers {

@@ -42,6 +42,8 @@ pub enum Reason {
     ExactOnly(ExactOnly),
     /// The question does not fit into the embedding model's window.
     BeyondWindow,
+    /// The question holds words that the embedding model has no tokens for.
+    UnknownWords,
     /// Nothing is stored in its partition.
     NoNeighbour,
     /// The nearest stored question is not near enough.
@@ -72,13 +74,40 @@ pub enum Reason {
 
 impl Reason {
     /// All names with which a request can pass the cache by or miss it: metrics begin at zero.
-    pub const NAMES: [&'static str; 32] = [
-        "cache_off", "not_cacheable", "no_scope", "unreadable_request", "encoded_request",
-        "mode_off", "no_store", "temperature", "no_cache", "too_old", "stale", "usage_unknown",
-        "mode_exact", "semantic_off", "beyond_window", "no_neighbour", "below_similarity",
-        "guard_numbers", "guard_negation", "shadow", "lookup_deadline", "embed_busy",
-        "embed_dead", "embed_failed", "store_busy", "store_unavailable", "store_failed",
-        "several_choices", "logprobs", "last_turn_not_user", "no_text", "modality",
+    pub const NAMES: [&'static str; 33] = [
+        "cache_off",
+        "not_cacheable",
+        "no_scope",
+        "unreadable_request",
+        "encoded_request",
+        "mode_off",
+        "no_store",
+        "temperature",
+        "no_cache",
+        "too_old",
+        "stale",
+        "usage_unknown",
+        "mode_exact",
+        "semantic_off",
+        "beyond_window",
+        "unknown_words",
+        "no_neighbour",
+        "below_similarity",
+        "guard_numbers",
+        "guard_negation",
+        "shadow",
+        "lookup_deadline",
+        "embed_busy",
+        "embed_dead",
+        "embed_failed",
+        "store_busy",
+        "store_unavailable",
+        "store_failed",
+        "several_choices",
+        "logprobs",
+        "last_turn_not_user",
+        "no_text",
+        "modality",
     ];
 
     /// The stable name.
@@ -100,6 +129,7 @@ impl Reason {
             Self::SemanticOff => "semantic_off",
             Self::ExactOnly(why) => why.name(),
             Self::BeyondWindow => "beyond_window",
+            Self::UnknownWords => "unknown_words",
             Self::NoNeighbour => "no_neighbour",
             Self::BelowSimilarity => "below_similarity",
             Self::GuardNumbers => "guard_numbers",

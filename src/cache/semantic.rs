@@ -57,7 +57,8 @@ impl Embedding<'_> {
             Self::Ready(vector) => Some(vector),
             Self::Pending(running) => match tokio::time::timeout(patience, running).await {
                 Ok(Ok(Embedded::Vector(vector))) => Some(vector),
-                Ok(Ok(Embedded::BeyondWindow { .. }) | Err(_)) | Err(_) => None,
+                Ok(Ok(Embedded::BeyondWindow { .. } | Embedded::UnknownWords { .. }) | Err(_))
+                | Err(_) => None,
             },
         }
     }
@@ -188,6 +189,7 @@ async fn vector(embedding: &mut Embedding<'_>) -> Result<Vector, Reason> {
                     Ok(vector)
                 }
                 Embedded::BeyondWindow { .. } => Err(Reason::BeyondWindow),
+                Embedded::UnknownWords { .. } => Err(Reason::UnknownWords),
             }
         }
     }

@@ -15,7 +15,9 @@ impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         humantime::parse_duration(&text).map(Self).map_err(|_| {
-            D::Error::custom(format!("expected a duration such as \"250ms\" or \"5m\", not \"{text}\""))
+            D::Error::custom(format!(
+                "expected a duration such as \"250ms\" or \"5m\", not \"{text}\""
+            ))
         })
     }
 }
@@ -35,7 +37,9 @@ impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         ByteSize::from_str(&text).map(|size| Self(size.as_u64())).map_err(|_| {
-            D::Error::custom(format!("expected a size such as \"64KiB\" or \"2GiB\", not \"{text}\""))
+            D::Error::custom(format!(
+                "expected a size such as \"64KiB\" or \"2GiB\", not \"{text}\""
+            ))
         })
     }
 }

@@ -246,4 +246,3 @@ fn entry(errand: &Errand, answer: Complete, content_type: String, took: Duration
         expires_ms: now.saturating_add(ttl),
     }
 }
-

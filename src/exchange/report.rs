@@ -9,7 +9,7 @@ use sfv::{Integer, ListSerializer, TokenRef, key_ref, token_ref};
 use super::{AnswerHead, Body};
 use crate::{
     cache::{Hit, HitKind, entry::now_ms, reason::Reason},
-    fault::{Fault, Kind},
+    fault::{Fault, Kind, Whose},
     front::hygiene,
     observe::{Outcome, Record},
     wire::Dialect,
@@ -138,11 +138,13 @@ pub(super) fn refusal(
     }
     let mut list = ListSerializer::new();
     let item = list.bare_item(token_ref("reprise"));
-    let item = if fault.kind == Kind::OnlyIfCached {
-        headers.insert(X_CACHE, HeaderValue::from_static("MISS"));
-        item
-    } else {
-        item.parameter(key_ref("fwd"), token_ref("bypass"))
+    let item = match (fault.kind, fault.kind.whose()) {
+        (Kind::OnlyIfCached, _) => {
+            headers.insert(X_CACHE, HeaderValue::from_static("MISS"));
+            item // it was not forwarded
+        }
+        (_, Whose::Upstream) => item.parameter(key_ref("fwd"), token_ref("miss")),
+        _ => item,
     };
     let _ = item.parameter(key_ref("detail"), detail(record.reason.unwrap_or(fault.kind.name())));
     append(&mut headers, list);
@@ -195,4 +197,3 @@ fn append(headers: &mut HeaderMap, list: ListSerializer<String>) {
 fn text(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
 }
-

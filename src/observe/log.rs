@@ -64,7 +64,8 @@ fn filter(config: &Log) -> Result<EnvFilter, LogFault> {
     let directives = match level {
         "off" => "off".to_owned(),
         "error" => format!("error,{access}"),
-        _ if plain => format!("warn,reprise={level},{access}"),
+        // Qdrant Edge warns at start of flags that only its server sets.
+        _ if plain => format!("warn,qdrant_edge=error,reprise={level},{access}"),
         _ => format!("{level},{access}"),
     };
     EnvFilter::builder().parse(directives).map_err(|error| LogFault::Level(error.to_string()))

@@ -240,7 +240,8 @@ async fn each_selector_means_its_records(store: &impl VectorStore) {
         eventually(|| store.count(Selector::All), before).await;
     }
     store.put(members.to_vec()).await.unwrap();
-    for selector in [Selector::Before(1_000), Selector::ExpiredAt(1_999), Selector::Tag("b".into())] {
+    for selector in [Selector::Before(1_000), Selector::ExpiredAt(1_999), Selector::Tag("b".into())]
+    {
         assert_eq!(store.count(selector).await, Ok(0));
     }
     assert_eq!(store.delete(Selector::Tag("a".into())).await, Ok(3));

@@ -155,11 +155,7 @@ impl Embedded {
         Ok(store)
     }
 
-    fn start(
-        &mut self,
-        name: &str,
-        work: impl FnOnce() + Send + 'static,
-    ) -> Result<(), OpenError> {
+    fn start(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
         let thread = spawn(name, &self.shared, work)?;
         self.threads.push(thread);
         Ok(())
@@ -191,7 +187,8 @@ impl Embedded {
     fn check_vector(&self, vector: &[f32]) -> Result<(), StoreFault> {
         let dimension = self.shared.layout.dimension;
         if vector.len() != dimension {
-            let message = format!("a vector of {} numbers in a collection of {dimension}", vector.len());
+            let message =
+                format!("a vector of {} numbers in a collection of {dimension}", vector.len());
             return Err(StoreFault::Failed(message));
         }
         if vector.iter().any(|number| !number.is_finite()) {
@@ -265,10 +262,10 @@ fn spawn(
     shared: &Shared,
     work: impl FnOnce() + Send + 'static,
 ) -> Result<JoinHandle<()>, OpenError> {
-    thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|source| OpenError::Folder {
-        path: shared.collection.dir.clone(),
-        source,
-    })
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(|source| OpenError::Folder { path: shared.collection.dir.clone(), source })
 }
 
 /// About what a record takes in the queue.

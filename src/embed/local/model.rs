@@ -6,13 +6,16 @@ use fastembed::TextEmbedding;
 
 use crate::embed::{
     EmbedFault, Embedded, Vector, cosine,
-    local::{window::Window, worker::Answer},
+    local::{
+        window::{Sight, Window},
+        worker::Answer,
+    },
 };
 
 /// A loaded model with its own ONNX Runtime session: one thread's property.
 pub(super) struct Model {
     embedding: TextEmbedding,
-    window: Window,
+    pub(super) window: Window,
     company: Company,
 }
 
@@ -51,25 +54,24 @@ impl Model {
 
     /// Answers each text, in order. One that fails takes those of its batch along.
     pub(super) fn embed(&mut self, texts: &[Arc<str>]) -> Vec<Answer> {
-        let judged = texts.iter().map(|text| self.window.overflow(text)).collect::<Vec<_>>();
-        let fitting: Vec<&str> = texts
+        let sights: Vec<_> = texts.iter().map(|text| self.window.sight(text)).collect();
+        let whole: Vec<&str> = texts
             .iter()
-            .zip(&judged)
-            .filter(|(_, judged)| matches!(judged, Ok(None)))
+            .zip(&sights)
+            .filter(|(_, sight)| matches!(sight, Ok(Sight::Whole)))
             .map(|(text, _)| &**text)
             .collect();
-        let mut vectors = self.vectors(&fitting).into_iter();
-        judged
-            .into_iter()
-            .map(|judged| match judged {
-                Ok(None) => vectors.next().unwrap_or(Err(EmbedFault::Failed)),
-                Ok(Some(tokens)) => Ok(Embedded::BeyondWindow { tokens }),
-                Err(error) => {
-                    tracing::warn!(%error, "a text cannot be tokenized");
-                    Err(EmbedFault::Failed)
-                }
-            })
-            .collect()
+        let mut vectors = self.vectors(&whole).into_iter();
+        let answer = |sight| match sight {
+            Ok(Sight::Whole) => vectors.next().unwrap_or(Err(EmbedFault::Failed)),
+            Ok(Sight::Beyond { tokens }) => Ok(Embedded::BeyondWindow { tokens }),
+            Ok(Sight::Unknown { tokens }) => Ok(Embedded::UnknownWords { unknown: tokens }),
+            Err(error) => {
+                tracing::warn!(%error, "a text cannot be tokenized");
+                Err(EmbedFault::Failed)
+            }
+        };
+        sights.into_iter().map(answer).collect()
     }
 
     fn vectors(&mut self, texts: &[&str]) -> Vec<Answer> {

@@ -1,18 +1,32 @@
-//! Does a text fit into the model's window?
+//! Does the model see all of a text?
 
-use tokenizers::{ModelWrapper, NormalizerWrapper, PostProcessor, Tokenizer};
+use tokenizers::Tokenizer;
 
 /// A text longer than this many bytes a window's token is judged by its beginning first: prose has
 /// about 4.5 bytes a token, so the beginning alone overflows and the rest need not be tokenized.
 const BEGINNING_BYTES_PER_TOKEN: usize = 8;
 
-/// Counts tokens, the special ones included, without cutting.
+/// What tokenizers call the placeholder of what is not in their vocabulary: BERT's and
+/// SentencePiece's name. Byte-level vocabularies have none.
+const PLACEHOLDERS: [&str; 2] = ["[UNK]", "<unk>"];
+
+/// The model's tokenizer, without cutting and padding.
 #[derive(Debug)]
 pub(super) struct Window {
     tokenizer: Tokenizer,
     tokens: usize,
-    /// An ASCII text of at most this many bytes fits for certain.
-    ascii_fits_bytes: usize,
+    placeholders: Vec<u32>,
+}
+
+/// How much of a text the model sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// All of it.
+    Whole,
+    /// It has more tokens than the window: this many, or the window plus one where counting stopped.
+    Beyond { tokens: usize },
+    /// So many of its tokens are placeholders.
+    Unknown { tokens: usize },
 }
 
 // === impl Window ===
@@ -22,39 +36,33 @@ impl Window {
     pub(super) fn new(mut tokenizer: Tokenizer, tokens: usize) -> Result<Self, tokenizers::Error> {
         tokenizer.with_truncation(None)?;
         tokenizer.with_padding(None);
-        // WordPiece makes a token of at least one character, and BERT's normalizer only drops or
-        // replaces ASCII characters. Other tokenizers may add some (a leading space, a prefix).
-        let bytewise = matches!(tokenizer.get_model(), ModelWrapper::WordPiece(_))
-            && matches!(
-                tokenizer.get_normalizer(),
-                None | Some(NormalizerWrapper::BertNormalizer(_) | NormalizerWrapper::Lowercase(_))
-            );
-        let special = tokenizer.get_post_processor().map_or(0, |post| post.added_tokens(false));
-        let ascii_fits_bytes = if bytewise { tokens.saturating_sub(special) } else { 0 };
-        Ok(Self { tokenizer, tokens, ascii_fits_bytes })
+        let placeholders =
+            PLACEHOLDERS.iter().filter_map(|name| tokenizer.token_to_id(name)).collect();
+        Ok(Self { tokenizer, tokens, placeholders })
     }
 
-    /// The window's size in tokens.
+    /// The window's size in tokens, special ones included.
     pub(super) fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// `None` when the text fits, else how many tokens it has: the window plus one where counting
-    /// stopped early.
-    pub(super) fn overflow(&self, text: &str) -> Result<Option<usize>, tokenizers::Error> {
-        if text.len() <= self.ascii_fits_bytes && text.is_ascii() {
-            return Ok(None);
-        }
+    pub(super) fn sight(&self, text: &str) -> Result<Sight, tokenizers::Error> {
         let beginning = beginning(text, self.tokens * BEGINNING_BYTES_PER_TOKEN);
-        if beginning.len() < text.len() && self.count(beginning)? > self.tokens {
-            return Ok(Some(self.tokens + 1));
+        if beginning.len() < text.len() && self.encode(beginning)?.len() > self.tokens {
+            return Ok(Sight::Beyond { tokens: self.tokens + 1 });
         }
-        let tokens = self.count(text)?;
-        Ok((tokens > self.tokens).then_some(tokens))
+        let ids = self.encode(text)?;
+        if ids.len() > self.tokens {
+            return Ok(Sight::Beyond { tokens: ids.len() });
+        }
+        match ids.iter().filter(|id| self.placeholders.contains(id)).count() {
+            0 => Ok(Sight::Whole),
+            tokens => Ok(Sight::Unknown { tokens }),
+        }
     }
 
-    fn count(&self, text: &str) -> Result<usize, tokenizers::Error> {
-        Ok(self.tokenizer.encode_fast(text, true)?.len())
+    fn encode(&self, text: &str) -> Result<Vec<u32>, tokenizers::Error> {
+        Ok(self.tokenizer.encode_fast(text, true)?.get_ids().to_vec())
     }
 }
 

@@ -109,7 +109,7 @@ mod tests {
 
         fn end(self) {
             self.queue.close();
-            drop(self.go.send(()));
+            self.go.send(()).ok();
             self.thread.join().unwrap();
             assert!(self.queue.wait_until_empty(Duration::ZERO));
         }

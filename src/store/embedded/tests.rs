@@ -240,7 +240,8 @@ async fn lookups_are_right_while_the_store_is_optimized() {
         store.put(batch).await.unwrap();
         for seed in [next - 2, next / 2 / 100 * 100, 0] {
             let during = store.shared.maintenance.is_locked();
-            let nearest = store.nearest(Arc::clone(&partition), unit_vector(seed), 3).await.unwrap();
+            let nearest =
+                store.nearest(Arc::clone(&partition), unit_vector(seed), 3).await.unwrap();
             assert_eq!(nearest[0].id, record(seed).id);
             assert!(nearest[0].similarity > 0.9999);
             assert_eq!(nearest.len(), 3);

@@ -10,12 +10,7 @@ use std::{
 };
 
 use super::{
-    change::Change,
-    collection::Loaded,
-    journal::Journal,
-    reader::Reply,
-    room,
-    shared::Shared,
+    change::Change, collection::Loaded, journal::Journal, reader::Reply, room, shared::Shared,
 };
 use crate::store::{EntryId, Record, Selector, StoreFault};
 

@@ -77,10 +77,8 @@ impl Account {
     fn add(&mut self, message: Message) {
         self.failed |= message.error.is_some();
         if let Some(tokens) = message.usage {
-            self.usage = Some(Usage {
-                prompt: tokens.prompt_tokens,
-                completion: tokens.completion_tokens,
-            });
+            self.usage =
+                Some(Usage { prompt: tokens.prompt_tokens, completion: tokens.completion_tokens });
         }
         for choice in message.choices.unwrap_or_default() {
             let heard = self.choices.entry(choice.index).or_default();

@@ -25,11 +25,8 @@ pub(super) fn read(path: &str, body: &[u8], ignored: &[String]) -> Result<Prompt
     let Some(Json::List(messages)) = request.get("messages") else { return Err(Unreadable) };
     let (last, history) = messages.split_last().ok_or(Unreadable)?;
 
-    let mut reader = Reader {
-        context: blake3::Hasher::new(),
-        turn: blake3::Hasher::new(),
-        texts: Vec::new(),
-    };
+    let mut reader =
+        Reader { context: blake3::Hasher::new(), turn: blake3::Hasher::new(), texts: Vec::new() };
     tagged(&mut reader.context, b'p', path.as_bytes());
     for (name, value) in members {
         reader.parameter(name, value, ignored);

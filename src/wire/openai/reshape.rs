@@ -72,7 +72,10 @@ fn split(body: &[u8], usage: bool) -> Option<Bytes> {
         number_calls(&mut delta);
         let mut first = Map::new();
         first.insert("role".into(), delta.remove("role").unwrap_or_else(|| "assistant".into()));
-        first.insert("content".into(), if delta.get("content")?.is_null() { Value::Null } else { "".into() });
+        first.insert(
+            "content".into(),
+            if delta.get("content")?.is_null() { Value::Null } else { "".into() },
+        );
         emit(json!([{"index": index, "delta": first, "finish_reason": null}]), None);
         delta.retain(|_, value| !value.is_null());
         let logprobs = choice.get("logprobs").cloned().unwrap_or_default();
@@ -211,8 +214,7 @@ fn with_usage(body: &[u8], usage: bool) -> Option<Bytes> {
     for event in events(body)? {
         let Value::Object(mut event) = event else { return None };
         let is_count = event.get("usage").is_some_and(Value::is_object);
-        let no_choice =
-            event.get("choices").and_then(Value::as_array).is_some_and(Vec::is_empty);
+        let no_choice = event.get("choices").and_then(Value::as_array).is_some_and(Vec::is_empty);
         counted |= is_count;
         if !usage {
             if is_count && no_choice {

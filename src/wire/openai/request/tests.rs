@@ -53,13 +53,17 @@ fn what_cannot_change_the_answer_is_not_in_the_key() {
     for same in [
         BASE.replace("\"model\"", "\"stream\":true,\"model\""),
         BASE.replace("\"model\"", "\"user\":\"u\",\"model\""),
-        BASE.replace("\"model\"", "\"stream\":true,\"stream_options\":{\"include_usage\":true},\"model\""),
+        BASE.replace(
+            "\"model\"",
+            "\"stream\":true,\"stream_options\":{\"include_usage\":true},\"model\"",
+        ),
         BASE.replace("\"hi there\"", "[{\"type\":\"text\",\"text\":\"hi there\"}]"),
         BASE.replace("\":", "\" : "),
     ] {
         assert_eq!(key(&same), base, "{same}");
     }
-    let other = BASE.replace("\"model\"", "\"stream_options\":{\"continuous_usage_stats\":true},\"model\"");
+    let other =
+        BASE.replace("\"model\"", "\"stream_options\":{\"continuous_usage_stats\":true},\"model\"");
     assert_ne!(key(&other).0, base.0);
 }
 
@@ -93,7 +97,8 @@ fn exact_only_says_why() {
 
 #[test]
 fn shapes_are_read() {
-    let shape = |extra: &str| prompt(&BASE.replace("\"model\"", &format!("{extra}\"model\""))).shape;
+    let shape =
+        |extra: &str| prompt(&BASE.replace("\"model\"", &format!("{extra}\"model\""))).shape;
     assert_eq!(shape(""), Shape::Whole);
     assert_eq!(shape("\"stream\":null,"), Shape::Whole);
     assert_eq!(shape("\"stream\":true,"), Shape::Stream { usage: false });
@@ -106,8 +111,14 @@ fn shapes_are_read() {
 #[test]
 fn anything_uncertain_is_unreadable_and_not_an_error() {
     for body in [
-        "", "[]", "{}", "{\"messages\":[]}", "{\"messages\":7}", "{\"messages\":[7]}",
-        "{\"messages\":[{\"content\":\"x\"}]}", "{\"messages\":[{\"role\":7,\"content\":\"x\"}]}",
+        "",
+        "[]",
+        "{}",
+        "{\"messages\":[]}",
+        "{\"messages\":7}",
+        "{\"messages\":[7]}",
+        "{\"messages\":[{\"content\":\"x\"}]}",
+        "{\"messages\":[{\"role\":7,\"content\":\"x\"}]}",
         "{\"messages\":[{\"role\":\"user\",\"content\":7}]}",
         "{\"messages\":[{\"role\":\"user\",\"content\":[7]}]}",
         "{\"messages\":[{\"role\":\"user\",\"content\":[{\"text\":\"x\"}]}]}",

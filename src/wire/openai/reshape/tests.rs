@@ -51,9 +51,13 @@ fn deltas_add_up() {
     let call = |more: Value| delta(json!({"tool_calls": [more]}));
     let body = stream(&[
         delta(json!({"role": "assistant", "content": ""})),
-        call(json!({"index": 0, "id": "t", "type": "function", "function": {"name": "f", "arguments": ""}})),
+        call(
+            json!({"index": 0, "id": "t", "type": "function", "function": {"name": "f", "arguments": ""}}),
+        ),
         call(json!({"index": 0, "function": {"arguments": "{\"x\":"}})),
-        call(json!({"index": 1, "id": "u", "type": "function", "function": {"name": "g", "arguments": "{}"}})),
+        call(
+            json!({"index": 1, "id": "u", "type": "function", "function": {"name": "g", "arguments": "{}"}}),
+        ),
         call(json!({"index": 0, "function": {"arguments": "1}"}})),
         json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}),
     ]);
