@@ -1,0 +1,19 @@
+//! The whole proxy in one process, between scripted clients and scripted model servers; one module
+//! a behaviour.
+//!
+//! Nothing here sleeps to be right: origins wait at gates that a test opens, and what happens in the
+//! background is polled for with a deadline.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod client;
+mod origin;
+mod proxy;
+mod talk;
+mod words;
+
+mod coalescing;
