@@ -117,6 +117,8 @@ impl<H> Body<H> {
         }
         self.end = Some(match fault.kind {
             Kind::IdleTimeout | Kind::LifetimeTimeout | Kind::FirstByteTimeout => BodyEnd::TimedOut,
+            // A reader that was cut because it took its answer too slowly.
+            Kind::Overloaded => BodyEnd::TimedOut,
             kind if kind.whose() == Whose::Client => BodyEnd::ClientLeft,
             _ => BodyEnd::UpstreamFailed,
         });
