@@ -17,3 +17,5 @@ mod talk;
 mod words;
 
 mod coalescing;
+mod leaving;
+mod slowness;

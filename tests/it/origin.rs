@@ -226,6 +226,11 @@ impl Origin {
         self.shared.calls.load(Ordering::SeqCst)
     }
 
+    /// Waits for so many requests.
+    pub(crate) async fn called(&self, calls: usize) {
+        crate::proxy::eventually("the model server is called", || self.calls() >= calls).await;
+    }
+
     /// Connections so far.
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::Relaxed)

@@ -75,8 +75,19 @@ impl Setup {
         self
     }
 
-    /// HTTP/2 to the model server.
-    pub(crate) fn http2(mut self) -> Self {
+    /// Logs that are outgrown by any longer answer.
+    pub(crate) fn small_log(self) -> Self {
+        self.with("cache.flight_bytes = \"64KiB\"\ncache.max_entry = \"64KiB\"")
+    }
+
+    /// In front of nobody yet.
+    pub(crate) fn nowhere() -> Self {
+        Self::at(([127, 0, 0, 1], 1).into())
+    }
+
+    /// In front of this model server, over HTTP/2.
+    pub(crate) fn http2_to(mut self, origin: &Origin) -> Self {
+        self.upstream = format!("http://{}", origin.address);
         self.http2 = true;
         self
     }
