@@ -16,6 +16,8 @@ mod proxy;
 mod talk;
 mod words;
 
+mod admission;
 mod coalescing;
+mod headers;
 mod leaving;
 mod slowness;
