@@ -18,6 +18,11 @@ mod words;
 
 mod admission;
 mod coalescing;
+mod control;
 mod headers;
 mod leaving;
+mod lookup;
+mod restart;
+mod scope;
 mod slowness;
+mod stale;
