@@ -123,7 +123,9 @@ impl<H> Body<H> {
             _ => BodyEnd::UpstreamFailed,
         });
         let last_word = match &self.source {
-            Source::Flight(Following { dialect: Some(dialect), .. }) => {
+            // Inside an announced length a last word would fill up what is missing, and the client
+            // would take the answer for complete.
+            Source::Flight(Following { dialect: Some(dialect), left: None, .. }) => {
                 dialect.stream_error(&fault)
             }
             _ => None,
