@@ -78,8 +78,11 @@ pub struct AnswerHead {
 }
 
 impl AnswerHead {
-    /// The announced length of the body.
+    /// The announced length of the body; statuses without one announce nothing (RFC 9110, 6.4.1).
     pub(super) fn length(&self) -> Option<u64> {
+        if matches!(self.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            return Some(0);
+        }
         self.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }
 
