@@ -150,9 +150,10 @@ impl Cache {
     /// May this request have this answer, which another request of the same key was given? What a
     /// client says of its own strictness is not part of the key.
     pub fn allows(&self, hit: &Hit, plan: &Plan) -> bool {
-        let near_enough = hit.kind.similarity().is_none_or(|similarity| {
-            plan.semantic.is_ok() && similarity >= plan.min_similarity
-        });
+        let near_enough = hit
+            .kind
+            .similarity()
+            .is_none_or(|similarity| plan.semantic.is_ok() && similarity >= plan.min_similarity);
         near_enough && self.acceptable(hit, plan).is_ok()
     }
 

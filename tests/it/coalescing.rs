@@ -76,7 +76,8 @@ async fn who_joins_late_gets_everything_from_the_start() {
     let script = gate.clone();
     let origin = Origin::start(move |_, _| {
         let events = talk::events(&["one", " two", " three"]);
-        let gated = events.into_iter().flat_map(|one| [Step::Send(one), Step::Await(script.clone())]);
+        let gated =
+            events.into_iter().flat_map(|one| [Step::Send(one), Step::Await(script.clone())]);
         Reply::stream(gated)
     })
     .await;
@@ -151,10 +152,9 @@ async fn an_answer_that_proves_unkeepable_was_shared_but_is_asked_for_again() {
     let script = gate.clone();
     let cut_off = [talk::piece("one"), talk::finish("length"), talk::done()];
     let said = cut_off.clone();
-    let origin = Origin::start(move |_, _| {
-        Reply::stream(said.clone()).after(Step::Await(script.clone()))
-    })
-    .await;
+    let origin =
+        Origin::start(move |_, _| Reply::stream(said.clone()).after(Step::Await(script.clone())))
+            .await;
     let proxy = Setup::new(&origin).open().await;
     let ask = Ask::stream("why?");
     let crowd: Vec<_> = (0..100).map(|_| proxy.spawn(&ask)).collect();
@@ -199,10 +199,9 @@ async fn followers_of_the_other_shape_of_an_unkeepable_answer_share_a_second_cal
 async fn requests_that_want_a_fresh_answer_share_nothing() {
     let gate = Gate::new();
     let script = gate.clone();
-    let origin = Origin::start(move |seen, call| {
-        talk::model(seen, call).after(Step::Await(script.clone()))
-    })
-    .await;
+    let origin =
+        Origin::start(move |seen, call| talk::model(seen, call).after(Step::Await(script.clone())))
+            .await;
     let proxy = Setup::new(&origin).open().await;
     let ask = Ask::stream("why?").header("cache-control", "no-cache");
     let crowd: Vec<_> = (0..10).map(|_| proxy.spawn(&ask)).collect();

@@ -66,7 +66,9 @@ async fn only_if_cached_never_goes_upstream() {
     let none = proxy.send(&only).await;
     assert_eq!((none.status.as_u16(), none.x_cache()), (504, "MISS"));
     assert_eq!(none.json()["error"]["code"], "only_if_cached");
-    assert!(none.json()["error"]["message"].is_string() && none.json()["error"]["type"].is_string());
+    assert!(
+        none.json()["error"]["message"].is_string() && none.json()["error"]["type"].is_string()
+    );
     assert_eq!(origin.calls(), 0);
     proxy.send(&ask).await;
     assert_eq!(proxy.send(&only).await.x_cache(), "HIT");

@@ -18,7 +18,8 @@ const PROMISED: Duration = Duration::from_millis(100);
 async fn halting(gate: &Gate, before_head: bool) -> Origin {
     let script = gate.clone();
     Origin::start(move |_, _| {
-        let mut steps: Vec<Step> = talk::events(&["one", " two"]).into_iter().map(Step::Send).collect();
+        let mut steps: Vec<Step> =
+            talk::events(&["one", " two"]).into_iter().map(Step::Send).collect();
         if before_head {
             return Reply::stream(steps).after(Step::Await(script.clone()));
         }

@@ -1,6 +1,9 @@
 //! A cache that is late, full or broken is gone around.
 
-use std::{sync::Arc, time::{Duration, Instant}};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use reprise::{embed::EmbedFault, store::StoreFault};
 
@@ -93,6 +96,26 @@ async fn a_store_that_fails_costs_only_its_tier() {
         eventually("the loss is counted", || proxy.house().cache.writes().failed == 1).await;
         assert_eq!(proxy.house().cache.writes().written, 0);
     }
+}
+
+/// A store that is slower than the traffic loses answers, and says how many.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_write_queue_drops_and_counts() {
+    let words = Words::new();
+    let origin = Origin::start(talk::model).await;
+    let setup = Setup::new(&origin)
+        .with("store.queue = 1")
+        .with("cache.semantic.lookup_deadline = \"20s\"");
+    let store = Arc::new(Broken(StoreFault::Unavailable("gone".into())));
+    let proxy = setup.keeping(store, &words).open().await;
+    for question in 0..20 {
+        let ask = Ask::stream(&format!("why {question}?"));
+        assert_eq!(proxy.send(&ask).await.status, 200);
+        assert_eq!(proxy.send(&ask).await.x_cache(), "HIT");
+    }
+    let writes = || proxy.house().cache.writes();
+    eventually("all are counted", || writes().dropped + writes().failed == 20).await;
+    assert!(writes().dropped > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,11 +4,7 @@
 //! Nothing here sleeps to be right: origins wait at gates that a test opens, and what happens in the
 //! background is polled for with a deadline.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test that cannot go on has failed"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod client;
 mod origin;

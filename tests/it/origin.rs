@@ -242,11 +242,6 @@ impl Origin {
         self.shared.connections.load(Ordering::Relaxed)
     }
 
-    /// All requests so far.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
-        self.shared.seen.lock().clone()
-    }
-
     /// The last request.
     pub(crate) fn last(&self) -> Seen {
         self.shared.seen.lock().last().cloned().unwrap()
@@ -308,11 +303,8 @@ async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Result<O
     let head = String::from_utf8(buffer.drain(..end).collect()).unwrap();
     let mut lines = head.split("\r\n");
     let mut words = lines.next().unwrap().split(' ').map(str::to_owned);
-    let mut seen = Seen {
-        method: words.next().unwrap(),
-        target: words.next().unwrap(),
-        ..Seen::default()
-    };
+    let mut seen =
+        Seen { method: words.next().unwrap(), target: words.next().unwrap(), ..Seen::default() };
     for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
         seen.headers.append(name, HeaderValue::from_str(value).unwrap());

@@ -53,7 +53,10 @@ async fn other_paths_and_methods() {
             if method == Method::HEAD {
                 assert_eq!((answer.body.len(), answer.header("content-length")), (0, "17"));
             } else {
-                assert_eq!((&answer.body, answer.header("x-odd")), (&body.to_vec(), "a, b;c=\"d\""));
+                assert_eq!(
+                    (&answer.body, answer.header("x-odd")),
+                    (&body.to_vec(), "a, b;c=\"d\"")
+                );
             }
         }
     }
@@ -70,7 +73,8 @@ async fn failures_of_the_upstream_are_its_own_words() {
         })
         .await;
         let proxy = Setup::new(&origin).open().await;
-        for ask in [Ask::new(Method::GET, "/v1/models", ""), Ask::chat("why?"), Ask::stream("why?")] {
+        for ask in [Ask::new(Method::GET, "/v1/models", ""), Ask::chat("why?"), Ask::stream("why?")]
+        {
             let answer = proxy.send(&ask).await;
             assert_eq!((answer.status.as_u16(), &answer.body), (status, &body.to_vec()));
             assert_eq!(answer.header("retry-after"), "7");
@@ -81,13 +85,14 @@ async fn failures_of_the_upstream_are_its_own_words() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_upload_streams_through() {
     const PIECES: usize = 1_024;
-    let origin = Origin::start(|seen, _| Reply::json(Bytes::from(seen.body.len().to_string()))).await;
+    let origin =
+        Origin::start(|seen, _| Reply::json(Bytes::from(seen.body.len().to_string()))).await;
     // Far larger than what is read whole.
     let proxy = Setup::new(&origin).with("limits.body_bytes = \"1MiB\"").open().await;
     let piece = Bytes::from(vec![b'u'; 64 << 10]);
-    let pieces = futures_util::stream::iter((0..PIECES).map(move |_| {
-        Ok::<_, std::io::Error>(Frame::data(piece.clone()))
-    }));
+    let pieces = futures_util::stream::iter(
+        (0..PIECES).map(move |_| Ok::<_, std::io::Error>(Frame::data(piece.clone()))),
+    );
     let request = Request::post("/v1/files").header("host", "x").body(StreamBody::new(pieces));
     let live = patiently(client::open_with(proxy.address, request.unwrap())).await.unwrap();
     let answer = patiently(live.rest()).await;
@@ -101,10 +106,11 @@ async fn events_of_other_paths_come_as_they_are_made() {
     let script = gate.clone();
     let origin = Origin::start(move |_, _| {
         let first = [Step::Send("data: 1\n\n".into()), Step::Await(script.clone())];
-        Reply::stream(first.into_iter().chain([
-            Step::Send("data: 2\n\n".into()),
-            Step::Trailer("x-checksum", "abc"),
-        ]))
+        Reply::stream(
+            first
+                .into_iter()
+                .chain([Step::Send("data: 2\n\n".into()), Step::Trailer("x-checksum", "abc")]),
+        )
         .header("trailer", "x-checksum")
     })
     .await;
@@ -163,9 +169,10 @@ async fn a_body_over_the_limit_is_refused_in_the_dialects_shape() {
     let answer = proxy.send(&Ask::chat(&"why? ".repeat(20_000))).await;
     assert_eq!(answer.status, 413);
     let error = &answer.json()["error"];
-    assert_eq!((&error["code"], &error["type"]), (
-        &"body_too_large".into(), &"invalid_request_error".into(),
-    ));
+    assert_eq!(
+        (&error["code"], &error["type"]),
+        (&"body_too_large".into(), &"invalid_request_error".into(),)
+    );
     assert_eq!(origin.calls(), 0);
 }
 

@@ -18,7 +18,7 @@ use reprise::{
     },
     store::{
         StoreReport, VectorStore,
-        embedded::{Embedded, EmbeddedOptions},
+        embedded::{Embedded, EmbeddedOptions, OpenError},
     },
     upstream::Upstreams,
 };
@@ -144,15 +144,15 @@ impl Setup {
             Kept::In(store) => (Some(store), [7; 32]),
             Kept::At(path) => {
                 let key = tenant_key(&path.join("tenant.key")).unwrap();
-                let options = EmbeddedOptions {
-                    path,
+                let options = || EmbeddedOptions {
+                    path: path.clone(),
                     identity: words.as_ref().unwrap().identity().clone(),
                     queue: config.store.queue,
                     compact_after: config.store.compact_after,
                     max_bytes: config.store.max_bytes.0,
                 };
-                let opened = tokio::task::spawn_blocking(|| Embedded::open(options)).await;
-                (Some(Arc::new(opened.unwrap().unwrap()) as Arc<dyn VectorStore>), key)
+                let store = opened(options).await;
+                (Some(Arc::new(store) as Arc<dyn VectorStore>), key)
             }
         };
         let tasks = TaskTracker::new();
@@ -181,6 +181,21 @@ impl Setup {
         });
         Proxy { address, house: Some(house), signals, serving: Some(serving), tasks }
     }
+}
+
+/// The store; waits while the one before it is still letting go of its folder.
+async fn opened(options: impl Fn() -> EmbeddedOptions) -> Embedded {
+    let opening = async {
+        loop {
+            let options = options();
+            match tokio::task::spawn_blocking(|| Embedded::open(options)).await.unwrap() {
+                Ok(store) => return store,
+                Err(OpenError::Locked(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    patiently(opening).await
 }
 
 /// A running house.

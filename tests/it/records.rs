@@ -102,10 +102,9 @@ async fn clients_that_leave_and_upstreams_that_fail() {
 async fn tokens_that_the_upstream_was_spared() {
     let gate = Gate::new();
     let script = gate.clone();
-    let origin = Origin::start(move |seen, call| {
-        talk::model(seen, call).after(Step::Await(script.clone()))
-    })
-    .await;
+    let origin =
+        Origin::start(move |seen, call| talk::model(seen, call).after(Step::Await(script.clone())))
+            .await;
     let proxy = Setup::new(&origin).open().await;
     let ask = Ask::chat("why?");
     let crowd: Vec<_> = (0..3).map(|_| proxy.spawn(&ask)).collect();

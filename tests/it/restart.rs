@@ -24,8 +24,8 @@ async fn answers_survive_a_restart_by_id_and_by_meaning() {
         assert_eq!((hit.x_cache(), &hit.body), ("HIT", body), "{number}");
         assert_eq!(hit.cache_status().detail.as_deref(), Some("exact"));
     }
-    let near = Ask::stream("today please tell me all about topic7")
-        .header("x-reprise-namespace", "n7");
+    let near =
+        Ask::stream("today please tell me all about topic7").header("x-reprise-namespace", "n7");
     let hit = proxy.send(&near).await;
     assert_eq!(hit.cache_status().detail.as_deref(), Some("semantic"));
     assert_eq!(hit.body, bodies[7]);
@@ -59,7 +59,11 @@ async fn life_goes_on_from_generation_through_a_restart() {
 async fn grace_does_not_begin_again_with_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let origin = Origin::start(|seen, call| {
-        if call == 0 { talk::model(seen, call) } else { crate::origin::Reply::raw([crate::origin::Step::Cut]) }
+        if call == 0 {
+            talk::model(seen, call)
+        } else {
+            crate::origin::Reply::raw([crate::origin::Step::Cut])
+        }
     })
     .await;
     let open = || Setup::new(&origin).with("cache.grace = \"1ms\"").semantic(&folder).open();

@@ -26,10 +26,9 @@ async fn two_credentials_share_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let gate = Gate::new();
     let script = gate.clone();
-    let origin = Origin::start(move |seen, call| {
-        talk::model(seen, call).after(Step::Await(script.clone()))
-    })
-    .await;
+    let origin =
+        Origin::start(move |seen, call| talk::model(seen, call).after(Step::Await(script.clone())))
+            .await;
     let proxy = Setup::new(&origin).semantic(&folder).open().await;
     let asks = [
         Ask::chat(QUESTION).header("authorization", "Bearer alice"),

@@ -51,10 +51,13 @@ async fn within_grace_the_old_answer_is_served_and_refreshed_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upstream_that_is_down_is_not_noticed_within_grace() {
-    let origin = Origin::start(|seen, call| {
-        if call == 0 { talk::model(seen, call) } else { Reply::raw([Step::Cut]) }
-    })
-    .await;
+    let origin =
+        Origin::start(
+            |seen, call| {
+                if call == 0 { talk::model(seen, call) } else { Reply::raw([Step::Cut]) }
+            },
+        )
+        .await;
     let proxy = Setup::new(&origin).with("cache.grace = \"1h\"").open().await;
     let ask = Ask::chat("why?").header("x-reprise-ttl", "20ms");
     let first = proxy.send(&ask).await;
