@@ -1,5 +1,7 @@
 //! Scripted model servers: HTTP/1.1 by hand, so that they can also misbehave, and HTTP/2.
 
+mod http2;
+
 use std::{
     net::SocketAddr,
     sync::{
@@ -10,12 +12,11 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, watch},
     task::JoinSet,
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -199,7 +200,7 @@ impl Origin {
     pub(crate) async fn start_h2(
         script: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        Self::listen(script, serve_h2).await
+        Self::listen(script, http2::serve).await
     }
 
     async fn listen<F: Future<Output = ()> + Send + 'static>(
@@ -405,69 +406,4 @@ async fn walk(stream: &mut TcpStream, step: &Step, framing: Framing) -> std::io:
         Step::Trailer(..) => panic!("trailers come last, in a chunked answer"),
     }
     Ok(Played::Whole)
-}
-
-// === HTTP/2 ===
-
-async fn serve_h2(stream: TcpStream, shared: Arc<Shared>) {
-    use hyper_util::rt::{TokioExecutor, TokioIo};
-    let service = hyper::service::service_fn(move |request: http::Request<_>| {
-        answer_h2(request, shared.clone())
-    });
-    let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-}
-
-type Frames = mpsc::Receiver<Result<http_body::Frame<Bytes>, std::io::Error>>;
-
-/// A body out of a channel.
-struct Played2(Frames);
-
-impl http_body::Body for Played2 {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, std::io::Error>>> {
-        self.get_mut().0.poll_recv(context)
-    }
-}
-
-async fn answer_h2(
-    request: http::Request<hyper::body::Incoming>,
-    shared: Arc<Shared>,
-) -> Result<http::Response<Played2>, std::io::Error> {
-    let (head, body) = request.into_parts();
-    let seen = Seen {
-        method: head.method.to_string(),
-        target: head.uri.path_and_query().unwrap().to_string(),
-        headers: head.headers,
-        body: body.collect().await.unwrap().to_bytes().to_vec(),
-    };
-    let reply = shared.begin(seen);
-    let mut response = http::Response::builder().status(reply.status);
-    for (name, value) in &reply.headers {
-        response = response.header(*name, value);
-    }
-    let (frames, body) = mpsc::channel(1);
-    tokio::spawn(async move {
-        for step in reply.steps {
-            let sent = match step {
-                Step::Send(bytes) => frames.send(Ok(http_body::Frame::data(bytes))).await,
-                Step::Await(gate) => tokio::select! {
-                    () = gate.pass() => Ok(()),
-                    () = frames.closed() => return shared.hung_up(),
-                },
-                Step::Cut => frames.send(Err(std::io::ErrorKind::Other.into())).await,
-                Step::Trailer(..) => panic!("no trailers over HTTP/2 here"),
-            };
-            if sent.is_err() {
-                return shared.hung_up();
-            }
-        }
-    });
-    Ok(response.body(Played2(body)).unwrap())
 }
