@@ -240,7 +240,8 @@ async fn each_selector_means_its_records(store: &impl VectorStore) {
         eventually(|| store.count(Selector::All), before).await;
     }
     store.put(members.to_vec()).await.unwrap();
-    for selector in [Selector::Before(1_000), Selector::ExpiredAt(1_999), Selector::Tag("b".into())] {
+    for selector in [Selector::Before(1_000), Selector::ExpiredAt(1_999), Selector::Tag("b".into())]
+    {
         assert_eq!(store.count(selector).await, Ok(0));
     }
     assert_eq!(store.delete(Selector::Tag("a".into())).await, Ok(3));
@@ -269,7 +270,8 @@ async fn everything_can_be_deleted(store: &impl VectorStore) {
     assert_eq!(store.get(record(1).id).await, Ok(None));
 }
 
-async fn assert_stored(store: &impl VectorStore, expected: &Record) {
+/// Equal in every field; the vector up to rounding, for a store may normalize it again.
+pub(crate) async fn assert_stored(store: &impl VectorStore, expected: &Record) {
     let bare = |record: &Record| Record { vector: None, ..record.clone() };
     let stored = async || {
         let stored = store.get(expected.id).await?;

@@ -45,6 +45,8 @@ mod shared;
 mod writer;
 
 #[cfg(test)]
+mod measure;
+#[cfg(test)]
 mod tests;
 
 pub use collection::OpenError;
@@ -148,18 +150,15 @@ impl Embedded {
         }
         let compact = move || {
             compactor::run(&shared, &wishes);
-            // Held as long as the thread runs, also when it unwinds.
+            // In this order: who waits for the end wants the files closed and the lock free.
+            drop(shared);
             drop(alive);
         };
         spawn("store-optimize", &store.shared, compact)?;
         Ok(store)
     }
 
-    fn start(
-        &mut self,
-        name: &str,
-        work: impl FnOnce() + Send + 'static,
-    ) -> Result<(), OpenError> {
+    fn start(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
         let thread = spawn(name, &self.shared, work)?;
         self.threads.push(thread);
         Ok(())
@@ -191,7 +190,8 @@ impl Embedded {
     fn check_vector(&self, vector: &[f32]) -> Result<(), StoreFault> {
         let dimension = self.shared.layout.dimension;
         if vector.len() != dimension {
-            let message = format!("a vector of {} numbers in a collection of {dimension}", vector.len());
+            let message =
+                format!("a vector of {} numbers in a collection of {dimension}", vector.len());
             return Err(StoreFault::Failed(message));
         }
         if vector.iter().any(|number| !number.is_finite()) {
@@ -265,10 +265,10 @@ fn spawn(
     shared: &Shared,
     work: impl FnOnce() + Send + 'static,
 ) -> Result<JoinHandle<()>, OpenError> {
-    thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|source| OpenError::Folder {
-        path: shared.collection.dir.clone(),
-        source,
-    })
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(|source| OpenError::Folder { path: shared.collection.dir.clone(), source })
 }
 
 /// About what a record takes in the queue.

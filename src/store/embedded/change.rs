@@ -122,7 +122,8 @@ fn encode_put(record: &Record, out: &mut Vec<u8>) {
 }
 
 fn decode_put(body: &[u8]) -> Option<Record> {
-    let (fields, body) = split_u32(body).and_then(|(len, body)| body.split_at_checked(len as usize))?;
+    let (fields, body) =
+        split_u32(body).and_then(|(len, body)| body.split_at_checked(len as usize))?;
     let fields: OwnedFields = serde_json::from_slice(fields).ok()?;
     let (count, body) = split_u32(body)?;
     let (vector, payload) = if count == NO_VECTOR {

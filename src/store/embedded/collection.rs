@@ -129,7 +129,9 @@ fn name(identity: &Identity) -> String {
     let slug: String = identity
         .name
         .chars()
-        .map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' })
+        .map(
+            |letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' },
+        )
         .take(40)
         .collect();
     format!("v{SCHEMA}-{slug}-{}-{}", identity.digest, identity.dimension)

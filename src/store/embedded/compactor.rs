@@ -1,9 +1,6 @@
 //! The thread that optimizes: builds graphs over new vectors and drops what was deleted.
 
-use std::sync::{
-    atomic::Ordering,
-    mpsc::Receiver,
-};
+use std::sync::{atomic::Ordering, mpsc::Receiver};
 
 use super::{room, shared::Shared};
 

@@ -142,7 +142,11 @@ impl Shards {
     }
 
     /// Up to `limit` ids of what a selector means.
-    pub(super) fn some(&self, selector: &Selector, limit: usize) -> Result<Vec<EntryId>, StoreFault> {
+    pub(super) fn some(
+        &self,
+        selector: &Selector,
+        limit: usize,
+    ) -> Result<Vec<EntryId>, StoreFault> {
         self.scroll(points::filter(selector), None, limit)
     }
 
@@ -193,10 +197,13 @@ impl Shards {
     pub(super) fn close(self) {
         let Self { near, records, dir: _ } = self;
         for shard in [near, records] {
-            if let Err(fault) = guarded("closing", AssertUnwindSafe(|| {
-                drop(shard);
-                Ok(())
-            })) {
+            if let Err(fault) = guarded(
+                "closing",
+                AssertUnwindSafe(|| {
+                    drop(shard);
+                    Ok(())
+                }),
+            ) {
                 tracing::warn!(%fault, "a shard did not close cleanly");
             }
         }
@@ -293,10 +300,7 @@ fn open_shard(dir: &Path, config: EdgeConfig) -> Result<EdgeShard, StoreFault> {
     EdgeShard::load(dir, Some(config)).map_err(failed)
 }
 
-fn index(
-    shard: &EdgeShard,
-    fields: Vec<(JsonPath, PayloadFieldSchema)>,
-) -> Result<(), StoreFault> {
+fn index(shard: &EdgeShard, fields: Vec<(JsonPath, PayloadFieldSchema)>) -> Result<(), StoreFault> {
     for (field_name, schema) in fields {
         let index = CreateIndex { field_name, field_schema: Some(schema) };
         let operation = FieldIndexOperations::CreateIndex(index);
