@@ -275,8 +275,8 @@ async fn lookups_are_right_while_the_store_is_optimized() {
 async fn over_the_quota_the_oldest_go_and_writing_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let habits = Habits {
-        flush_every: Duration::from_millis(5),
-        journal_max_bytes: 1 << 20,
+        flush_every: Duration::from_millis(100),
+        journal_max_bytes: 8 << 20,
         compact_after: usize::MAX,
         max_bytes: 64 << 20,
     };
