@@ -113,6 +113,9 @@ pub struct Upstream {
     /// HTTP/2 with prior knowledge to `http://` replicas.
     #[serde(default)]
     pub http2: bool,
+    /// PEM roots that `https://` replicas are checked against; the system's without it.
+    #[serde(default, deserialize_with = "units::optional")]
+    pub ca: Option<PathBuf>,
 }
 
 fn everywhere() -> Vec<String> {
@@ -196,6 +199,9 @@ pub struct Cache {
     pub max_temperature: f64,
     /// Request fields that are not part of the key.
     pub ignore_fields: Vec<String>,
+    /// Request headers that are part of the key.
+    #[serde(deserialize_with = "units::header_names")]
+    pub vary_headers: Vec<http::HeaderName>,
     /// Bytes of one running answer that late joiners can get.
     pub flight_bytes: Size,
     /// The same for all running answers together.

@@ -3,6 +3,8 @@
 //! An embedder runs on its own threads behind a bounded queue: the runtime that accepts connections
 //! never computes a vector, and a full queue is an answer ([`EmbedFault::Busy`]), not a wait.
 
+pub mod local;
+
 use std::{fmt, sync::Arc};
 
 use futures_util::future::BoxFuture;
@@ -33,6 +35,13 @@ pub enum Embedded {
     BeyondWindow {
         /// How many tokens the text has (or the window plus one where counting stopped there).
         tokens: usize,
+    },
+    /// The model has no word for a part of the text (an emoji, a run of a hundred letters without a
+    /// space, a script that it never saw): it sees the same placeholder for all of them, so two texts
+    /// that differ only there look the same. It is never matched by meaning.
+    UnknownWords {
+        /// How many of its tokens are placeholders.
+        unknown: usize,
     },
 }
 
@@ -73,4 +82,42 @@ pub trait Embedder: Send + Sync + 'static {
 
     /// The vector of `text`. Dropping the future gives up the result, not other callers' work.
     fn embed(&self, text: Arc<str>) -> BoxFuture<'_, Result<Embedded, EmbedFault>>;
+}
+
+/// The dot product of two vectors of one length: for unit vectors their cosine, in -1..=1 up to
+/// rounding. What one has beyond the other's length is left out; vectors of two lengths are of two
+/// models and must not get here.
+pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    /// Independent sums, as many as two 256-bit registers hold: a single one would have to be added
+    /// up in order, which forbids the compiler to vectorize.
+    const LANES: usize = 16;
+    debug_assert_eq!(a.len(), b.len());
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    let mut sums = [0.0_f32; LANES];
+    for (x, y) in a_chunks.iter().zip(b_chunks) {
+        for lane in 0..LANES {
+            sums[lane] += x[lane] * y[lane];
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::cosine;
+
+    proptest! {
+        #[test]
+        fn cosine_is_the_plain_dot_product(
+            pairs in prop::collection::vec((-1.0_f32..1.0, -1.0_f32..1.0), 0..400),
+        ) {
+            let (a, b): (Vec<f32>, Vec<f32>) = pairs.iter().copied().unzip();
+            let plain: f64 = pairs.iter().map(|&(x, y)| f64::from(x) * f64::from(y)).sum();
+            prop_assert!((f64::from(cosine(&a, &b)) - plain).abs() < 1e-4);
+        }
+    }
 }

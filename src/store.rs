@@ -11,6 +11,10 @@ use futures_util::future::BoxFuture;
 
 use crate::embed::Vector;
 
+#[cfg(test)]
+mod contract;
+pub mod embedded;
+
 /// 128 bits of a fingerprint: a key's and an answer's name in stores, headers and the admin API.
 /// Written as 32 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

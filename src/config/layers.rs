@@ -80,7 +80,9 @@ pub fn load(
     if let Some(path) = file {
         match std::fs::read_to_string(path) {
             Ok(text) => layers.file(&path.display().to_string(), &text),
-            Err(error) => layers.problem("", "", format!("cannot read {}: {error}", path.display())),
+            Err(error) => {
+                layers.problem("", "", format!("cannot read {}: {error}", path.display()))
+            }
         }
     }
     layers.environment();
@@ -208,9 +210,11 @@ impl<'a> Layers<'a> {
     fn expand(&self, value: Value) -> Result<Value, String> {
         match value {
             Value::String(text) => self.expand_text(&text).map(Value::String),
-            Value::Array(items) => {
-                items.into_iter().map(|item| self.expand(item)).collect::<Result<_, _>>().map(Value::Array)
-            }
+            Value::Array(items) => items
+                .into_iter()
+                .map(|item| self.expand(item))
+                .collect::<Result<_, _>>()
+                .map(Value::Array),
             Value::Integer(_)
             | Value::Float(_)
             | Value::Boolean(_)
@@ -265,8 +269,8 @@ impl<'a> Layers<'a> {
 }
 
 /// Collects every setting with its path and the byte offset of its key.
-fn walk<'t>(
-    table: &'t Table,
+fn walk(
+    table: &Table,
     spanned: &DeTable<'_>,
     path: &mut Vec<Step>,
     leaves: &mut Vec<(Vec<Step>, Value, usize)>,

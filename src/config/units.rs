@@ -15,7 +15,9 @@ impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         humantime::parse_duration(&text).map(Self).map_err(|_| {
-            D::Error::custom(format!("expected a duration such as \"250ms\" or \"5m\", not \"{text}\""))
+            D::Error::custom(format!(
+                "expected a duration such as \"250ms\" or \"5m\", not \"{text}\""
+            ))
         })
     }
 }
@@ -35,7 +37,9 @@ impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         ByteSize::from_str(&text).map(|size| Self(size.as_u64())).map_err(|_| {
-            D::Error::custom(format!("expected a size such as \"64KiB\" or \"2GiB\", not \"{text}\""))
+            D::Error::custom(format!(
+                "expected a size such as \"64KiB\" or \"2GiB\", not \"{text}\""
+            ))
         })
     }
 }
@@ -52,6 +56,17 @@ where
         return Ok(None);
     }
     text.parse().map(Some).map_err(|error| D::Error::custom(format!("`{text}`: {error}")))
+}
+
+/// Header names, in any case.
+pub(super) fn header_names<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Vec<http::HeaderName>, D::Error> {
+    let names = Vec::<String>::deserialize(from)?;
+    let parse = |name: String| {
+        name.parse().map_err(|_| D::Error::custom(format!("`{name}` is not a header's name")))
+    };
+    names.into_iter().map(parse).collect()
 }
 
 impl<'de> Deserialize<'de> for ScopeRule {

@@ -11,7 +11,8 @@ fn load_with(text: &str, environment: &[(&str, &str)]) -> Result<Config, Problem
     file.write_all(text.as_bytes()).unwrap();
     let environment =
         environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-    let overrides = Overrides { upstream: Some("http://127.0.0.1:1".into()), ..Overrides::default() };
+    let overrides =
+        Overrides { upstream: Some("http://127.0.0.1:1".into()), ..Overrides::default() };
     load(Some(file.path()), &environment, &overrides)
 }
 

@@ -1,0 +1,57 @@
+# Everything that is done with this repository. `make help` lists it.
+# Needed on the machine: Rust (rustup), Python 3 with pip, make. The targets fetch the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Options of `make run`.
+UPSTREAM ?=
+LISTEN ?= 127.0.0.1:8080
+ADMIN ?= 127.0.0.1:9090
+ARGS ?=
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+.PHONY: assets
+assets: ## Fetch the embedding model and ONNX Runtime into assets/ (once)
+	@scripts/fetch-assets
+
+.PHONY: build
+build: assets ## target/release/reprise, ready to start from here
+	cargo build --release --locked --bin reprise
+
+.PHONY: run
+run: build ## Start the proxy; UPSTREAM=http://host:port, else in front of the simulated server
+	@UPSTREAM="$(UPSTREAM)" LISTEN="$(LISTEN)" ADMIN="$(ADMIN)" scripts/run $(ARGS)
+
+.PHONY: check
+check: ## The inner loop: types, lints and unit tests of what changed, about a minute
+	cargo clippy --locked --all-targets
+	cargo nextest run --locked --lib 2>/dev/null || cargo test --locked --lib
+
+.PHONY: test
+test: assets ## Everything: unit, integration, real clients, real servers
+	cargo test --locked --no-run
+	cargo test --locked
+	scripts/test-sdk
+
+.PHONY: bench
+bench: build ## Side by side in one run: direct, nginx, Reprise; and instruction counts
+	scripts/bench
+
+.PHONY: fmt
+fmt: ## Format
+	cargo fmt
+
+.PHONY: lint
+lint: ## Format, lints and dependency policy, as CI checks them
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	scripts/deny
+
+.PHONY: clean
+clean: ## Remove what was built (assets/ and .tools/ stay)
+	cargo clean

@@ -1,0 +1,156 @@
+//! The hot path in instructions, one case a run: `counts CASE ITERATIONS`.
+//!
+//! `scripts/counts` runs each case under callgrind with two iteration counts; the difference divided
+//! by their distance is the cost of one iteration, start-up excluded. Instructions are repeatable on
+//! a noisy machine where times are not; `benches/counts.txt` holds the accepted figures.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a program for developers")]
+
+use std::{hint::black_box, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use http_body::Body as _;
+use reprise::{
+    cache::{
+        entry::{Entry, now_ms},
+        exact::ExactTier,
+        flight::log::{Budget, Log},
+        key::{Key, Route},
+    },
+    config::ScopeRule,
+    exchange::Body,
+    front::tenant::Tenants,
+    wire::{Dialect as _, Prompt, Shape, openai::OpenAi},
+};
+
+const PATH: &str = "/v1/chat/completions";
+const BODY: &str = r#"{"model":"llama-3.1-8b-instruct","messages":[{"role":"system","content":"You are a helpful assistant that answers briefly and politely, in the language of the question."},{"role":"user","content":"What is the capital of France?"},{"role":"assistant","content":"Paris."},{"role":"user","content":"And which river flows through it?"}],"temperature":0.2,"max_tokens":256,"stream":true,"stream_options":{"include_usage":true},"user":"u-17"}"#;
+const CHUNK: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" token\"},\"finish_reason\":null}]}\n\n";
+
+fn main() {
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let case = arguments.next().unwrap_or_default();
+    let iterations = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(1_u32);
+    let run: fn(u32) = match case.as_str() {
+        "key" => key,
+        "exact" => exact,
+        "relay" => relay,
+        "log" => log,
+        "listen" => listen,
+        _ => {
+            eprintln!("usage: counts key|exact|relay|log|listen ITERATIONS (see scripts/counts)");
+            return;
+        }
+    };
+    run(iterations);
+}
+
+fn tenants() -> Tenants {
+    Tenants::new(ScopeRule::Credential, [7; 32])
+}
+
+fn headers() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("authorization", HeaderValue::from_static("Bearer sk-0123456789abcdef"));
+    headers.insert("content-type", HeaderValue::from_static("application/json"));
+    headers.insert("user-agent", HeaderValue::from_static("OpenAI/Python 3.54.0"));
+    headers
+}
+
+fn ignored() -> Vec<String> {
+    ["stream", "stream_options", "user", "metadata"].map(str::to_owned).into()
+}
+
+fn prompt() -> Prompt {
+    OpenAi.read(PATH, BODY.as_bytes(), &ignored()).unwrap()
+}
+
+fn key_of(tenants: &Tenants, headers: &HeaderMap, prompt: &Prompt) -> Key {
+    let scope = tenants.scope(headers).unwrap();
+    let route = Route { upstream: "vllm", dialect: "openai", query: "", vary: &[b"", b"", b""] };
+    Key::new(&scope, route, prompt)
+}
+
+/// Body bytes to cache key: scope, parse, canonical hash.
+fn key(iterations: u32) {
+    let (tenants, headers, ignored) = (tenants(), headers(), ignored());
+    for _ in 0..iterations {
+        let prompt = OpenAi.read(PATH, black_box(BODY.as_bytes()), &ignored).unwrap();
+        black_box(key_of(&tenants, &headers, &prompt));
+    }
+}
+
+fn entry(key: &Key) -> Arc<Entry> {
+    Arc::new(Entry {
+        id: key.id,
+        fingerprint: key.fingerprint,
+        partition: key.partition.clone(),
+        tenant: key.tenant.clone(),
+        model: "m".into(),
+        route: "vllm".into(),
+        tags: Vec::new(),
+        question: Some("And which river flows through it?".into()),
+        shape: Shape::Stream { usage: true },
+        content_type: "text/event-stream".into(),
+        body: Bytes::from(CHUNK.repeat(20)),
+        usage: None,
+        upstream_ms: 900,
+        generated_ms: now_ms(),
+        expires_ms: now_ms() + 3_600_000,
+    })
+}
+
+/// A hit in the memory tier.
+fn exact(iterations: u32) {
+    let tier = ExactTier::new(64 << 20, Duration::ZERO);
+    let key = key_of(&tenants(), &headers(), &prompt());
+    tier.put(entry(&key));
+    for _ in 0..iterations {
+        black_box(tier.get(black_box(&key)).unwrap());
+    }
+}
+
+fn frames(mut body: Body) {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    while let std::task::Poll::Ready(Some(frame)) =
+        std::pin::Pin::new(&mut body).poll_frame(&mut context)
+    {
+        black_box(frame).unwrap();
+    }
+}
+
+/// Replaying an entry.
+fn relay(iterations: u32) {
+    let bytes = Bytes::from(CHUNK.repeat(20));
+    for _ in 0..iterations {
+        frames(Body::whole(black_box(bytes.clone())));
+    }
+}
+
+/// A 20-chunk answer through a log with one reader.
+fn log(iterations: u32) {
+    let budget = Budget::new(1 << 30);
+    let chunk = Bytes::from_static(CHUNK.as_bytes());
+    let context = std::task::Context::from_waker(std::task::Waker::noop());
+    for _ in 0..iterations {
+        let writer = Log::new(1 << 20, &budget);
+        let mut reader = writer.log().reader().unwrap();
+        for _ in 0..20 {
+            writer.push(chunk.clone());
+            black_box(reader.poll_next(&context)).is_ready();
+        }
+        writer.finish(Ok(()));
+    }
+}
+
+/// Hearing a 20-chunk stream: framing, JSON, admission.
+fn listen(iterations: u32) {
+    let chunk = Bytes::from_static(CHUNK.as_bytes());
+    for _ in 0..iterations {
+        let mut ears = OpenAi.listener(Shape::Stream { usage: false });
+        for _ in 0..20 {
+            ears.hear(black_box(&chunk));
+        }
+        black_box(ears.finish(b"").is_err());
+    }
+}

@@ -1,0 +1,124 @@
+//! Room 10: the second listener, for those who run Reprise: metrics, health, statistics, entries.
+//!
+//! It never shares a port with traffic, so a scrape works while the front is full, and a client
+//! cannot reach it by a path. Whoever can connect may read; who writes must prove it
+//! ([`authority::Writer`]). Prompt text is shown only where the configuration says so, and then
+//! only to those who may write.
+
+mod authority;
+mod entries;
+mod health;
+mod listener;
+mod refusal;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, RawQuery, Request, State},
+    http::{StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+
+use self::{authority::Token, refusal::Refusal};
+pub use self::{
+    entries::{Entries, EntryView},
+    health::{Health, Part, Phase},
+    listener::serve,
+};
+use crate::observe::{Observer, Sources, Stats};
+
+/// Requests to the admin API are small; a larger one is a mistake.
+const MAX_BODY: usize = 64 * 1024;
+
+/// How long any answer may take to begin: a scrape, a purge of a large store.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// What the admin listener shows and moves.
+#[derive(Clone)]
+pub struct Admin {
+    /// The metrics.
+    pub observer: Arc<Observer>,
+    /// The other rooms' reports.
+    pub sources: Arc<dyn Sources>,
+    /// Who is ready.
+    pub health: Arc<Health>,
+    /// The cache's entries.
+    pub entries: Arc<dyn Entries>,
+    token: Option<Token>,
+}
+
+impl Admin {
+    /// `token` is `admin.token`: without one only this machine may write.
+    pub fn new(
+        observer: Arc<Observer>,
+        sources: Arc<dyn Sources>,
+        health: Arc<Health>,
+        entries: Arc<dyn Entries>,
+        token: Option<&str>,
+    ) -> Self {
+        Self { observer, sources, health, entries, token: token.map(Token::new) }
+    }
+
+    /// Everything that the listener answers.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/metrics", get(metrics))
+            .route("/livez", get(livez))
+            .route("/readyz", get(readyz))
+            .route("/api/v1/stats", get(stats))
+            .route("/api/v1/entries/{id}", get(entries::show).delete(entries::delete))
+            .fallback(async || Refusal::NOT_FOUND)
+            .method_not_allowed_fallback(async || Refusal::METHOD_NOT_ALLOWED)
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(middleware::from_fn(bounded))
+            .with_state(self)
+    }
+}
+
+/// No answer takes for ever, and none is kept by a browser or a proxy.
+async fn bounded(request: Request, next: Next) -> Response {
+    let mut response = match tokio::time::timeout(MAX_WAIT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Refusal::TOO_SLOW.into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    response
+}
+
+async fn metrics(State(admin): State<Admin>) -> Result<Response, Refusal> {
+    let text = admin.observer.scrape(&*admin.sources).map_err(|error| {
+        tracing::error!(%error, "metrics cannot be shown");
+        Refusal::broken(error.to_string())
+    })?;
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    Ok((kind, text).into_response())
+}
+
+/// The process answers: that is all it says. A failure here means "restart me".
+async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// Whether traffic should come here. Upstreams play no part: a dead one is no reason to take the
+/// proxy out that still answers from its cache.
+async fn readyz(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
+    let readiness = admin.health.readiness();
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let verbose = query.is_some_and(|query| {
+        query.split('&').any(|pair| pair.split('=').next() == Some("verbose"))
+    });
+    let text = if verbose { readiness.verbose() } else { readiness.brief() };
+    (status, text).into_response()
+}
+
+async fn stats(State(admin): State<Admin>) -> Json<Stats> {
+    Json(admin.observer.stats(&*admin.sources))
+}
+
+#[cfg(test)]
+mod tests;

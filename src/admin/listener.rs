@@ -1,0 +1,102 @@
+//! Accepting connections of the admin listener, bounded in number, in age and in what they may
+//! send: it must answer a health check also when somebody leans on it.
+
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use axum::{Router, extract::ConnectInfo};
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Scrapers, probes and some dashboards; more wait in the listen backlog.
+const MAX_CONNECTIONS: usize = 256;
+
+/// For a whole request head, and between two requests: longer than the usual scrape interval is
+/// not needed, a new connection is cheap.
+const HEADER_TIME: Duration = Duration::from_secs(15);
+
+/// Then a connection is asked to end: this is what bounds a peer that stops reading.
+const MAX_AGE: Duration = Duration::from_secs(600);
+
+/// How long a connection that was asked to end may take over its last answer.
+const LAST_ANSWER: Duration = Duration::from_secs(2);
+
+/// After `accept` failed (no file descriptors left): a tight loop would burn a core.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `stop`; then ends what is open within a few seconds.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = accept(&listener, &permits) => match accepted {
+                Ok((stream, peer, permit)) => {
+                    let stop = stop.clone();
+                    let router = router.clone();
+                    connections.spawn(async move {
+                        connection(stream, peer, router, stop).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the admin listener cannot accept");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            // Forgets those that ended.
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(listener);
+    // Each of them has seen `stop` and has its own deadline.
+    while connections.join_next().await.is_some() {}
+}
+
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, permit))
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, stop: CancellationToken) {
+    // Events are small frames that should not wait for one another.
+    let _ = stream.set_nodelay(true);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        router.call(request)
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .max_headers(64)
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut serving = pin!(serving);
+    tokio::select! {
+        // How a peer leaves is its own affair.
+        _ = serving.as_mut() => return,
+        () = stop.cancelled() => {}
+        () = sleep(MAX_AGE) => {}
+    }
+    serving.as_mut().graceful_shutdown();
+    let _ = timeout(LAST_ANSWER, serving).await;
+}

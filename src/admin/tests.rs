@@ -1,0 +1,249 @@
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::{
+    observe::{AccessLog, Prompts, Settings, tests::Rooms},
+    store::{EntryId, StoreFault},
+};
+
+/// A cache of one tier.
+#[derive(Default)]
+struct Shelf {
+    views: Mutex<BTreeMap<EntryId, EntryView>>,
+    broken: bool,
+}
+
+impl Entries for Shelf {
+    fn get(&self, id: EntryId) -> BoxFuture<'_, Result<Option<EntryView>, StoreFault>> {
+        let found = match self.broken {
+            true => Err(StoreFault::Unavailable("no disk".into())),
+            false => Ok(self.views.lock().get(&id).cloned()),
+        };
+        Box::pin(std::future::ready(found))
+    }
+
+    fn delete(&self, id: EntryId) -> BoxFuture<'_, Result<u64, StoreFault>> {
+        let removed = self.views.lock().remove(&id).map_or(0, |_| 1);
+        Box::pin(std::future::ready(Ok(removed)))
+    }
+}
+
+struct Setup {
+    prompts: Prompts,
+    token: Option<&'static str>,
+    broken: bool,
+}
+
+const PLAIN: Setup = Setup { prompts: Prompts::Withheld, token: None, broken: false };
+const ID: &str = "000000000000000000000000000000ab";
+
+/// A running admin listener.
+struct Listener {
+    address: SocketAddr,
+    health: Arc<Health>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Listener {
+    async fn start(setup: Setup) -> Self {
+        let observer = Observer::new(Settings {
+            prompts: setup.prompts,
+            access: AccessLog::Silent,
+            reasons: &[],
+            verdicts: &[],
+        })
+        .unwrap();
+        let shelf = Shelf { broken: setup.broken, ..Default::default() };
+        let view = EntryView {
+            id: ID.into(),
+            tier: "memory",
+            model: "m".into(),
+            question: Some("my secret question".into()),
+            ..Default::default()
+        };
+        shelf.views.lock().insert(ID.parse().unwrap(), view);
+        let health = Arc::new(Health::new());
+        let admin = Admin::new(
+            observer,
+            Arc::new(Rooms),
+            Arc::clone(&health),
+            Arc::new(shelf),
+            setup.token,
+        );
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(serve(listener, admin.router(), stop.clone()));
+        Self { address, health, stop, task }
+    }
+
+    /// One request over a connection of its own: status, head, body.
+    async fn ask(&self, method: &str, path: &str, headers: &str) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{headers}\r\n",
+            self.address
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, head.to_lowercase(), body.to_owned())
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        let (status, _, body) = self.ask("GET", path, "").await;
+        (status, body)
+    }
+}
+
+fn code(body: &str) -> String {
+    let error: Value = serde_json::from_str(body).unwrap();
+    error["error"]["code"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn readiness_follows_the_life_of_the_process() {
+    let admin = Listener::start(PLAIN).await;
+    admin.health.set("embedder", Part::Starting);
+    assert_eq!(admin.get("/livez").await, (200, "ok\n".into()));
+    assert_eq!(admin.get("/readyz").await, (503, "starting: embedder\n".into()));
+    admin.health.set("embedder", Part::Degraded("no model at assets/".into()));
+    admin.health.set("store", Part::Ok);
+    admin.health.enter(Phase::Serving);
+    assert_eq!(admin.get("/readyz").await, (200, "ok\n".into()));
+    let (status, text) = admin.get("/readyz?verbose").await;
+    assert_eq!(status, 200);
+    assert!(text.contains("[+]store ok\n"), "{text}");
+    assert!(text.contains("[-]embedder: degraded"), "{text}");
+    admin.health.enter(Phase::Draining);
+    let (status, text) = admin.get("/readyz?verbose=1").await;
+    assert_eq!(status, 503);
+    assert!(text.starts_with("[-]process draining\n"), "{text}");
+}
+
+#[tokio::test]
+async fn metrics_are_in_prometheus_text_format() {
+    let admin = Listener::start(PLAIN).await;
+    let (status, head, body) = admin.ask("GET", "/metrics", "").await;
+    assert_eq!(status, 200);
+    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    assert!(head.contains("cache-control: no-store"), "{head}");
+    assert!(body.contains("# TYPE reprise_requests_total counter"), "{body}");
+}
+
+#[tokio::test]
+async fn statistics_are_json() {
+    let admin = Listener::start(PLAIN).await;
+    let (status, body) = admin.get("/api/v1/stats").await;
+    assert_eq!(status, 200);
+    let stats: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(stats["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(stats["memory"]["entries"], 3);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_in_json() {
+    let admin = Listener::start(PLAIN).await;
+    let (status, body) = admin.get("/nope").await;
+    assert_eq!((status, code(&body)), (404, "not_found".into()));
+    let (status, head, body) = admin.ask("DELETE", "/metrics", "").await;
+    assert_eq!((status, code(&body)), (405, "method_not_allowed".into()));
+    assert!(head.contains("allow: get"), "{head}");
+}
+
+#[tokio::test]
+async fn an_entry_is_shown_without_its_prompt_and_deleted_once() {
+    let admin = Listener::start(PLAIN).await;
+    let path = format!("/api/v1/entries/{ID}");
+    let (status, body) = admin.get(&path).await;
+    assert_eq!(status, 200);
+    assert!(body.contains("\"model\":\"m\"") && !body.contains("secret"), "{body}");
+    let (status, _, body) = admin.ask("DELETE", &path, "").await;
+    assert_eq!(status, 200);
+    assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["removed"], 1);
+    let (status, _, body) = admin.ask("DELETE", &path, "").await;
+    assert_eq!((status, code(&body)), (404, "no_entry".into()));
+    let (status, body) = admin.get(&path).await;
+    assert_eq!((status, code(&body)), (404, "no_entry".into()));
+}
+
+#[tokio::test]
+async fn a_bad_id_is_a_bad_request() {
+    let admin = Listener::start(PLAIN).await;
+    let (status, body) = admin.get("/api/v1/entries/nonsense").await;
+    assert_eq!((status, code(&body)), (400, "bad_request".into()));
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_answer_is_503_with_its_reason() {
+    let admin = Listener::start(Setup { broken: true, ..PLAIN }).await;
+    let (status, body) = admin.get(&format!("/api/v1/entries/{ID}")).await;
+    assert_eq!((status, code(&body)), (503, "store_unavailable".into()));
+    assert!(body.contains("no disk"), "{body}");
+}
+
+#[tokio::test]
+async fn prompt_text_is_for_those_who_may_write_where_configured() {
+    let admin =
+        Listener::start(Setup { prompts: Prompts::Shown, token: Some("t0ken"), ..PLAIN }).await;
+    let path = format!("/api/v1/entries/{ID}");
+    let (status, body) = admin.get(&path).await;
+    assert!(status == 200 && !body.contains("secret"), "{body}");
+    let (status, _, body) = admin.ask("GET", &path, "authorization: Bearer t0ken\r\n").await;
+    assert!(status == 200 && body.contains("my secret question"), "{body}");
+}
+
+#[tokio::test]
+async fn writing_needs_the_token_where_there_is_one() {
+    let admin = Listener::start(Setup { token: Some("t0ken"), ..PLAIN }).await;
+    let path = format!("/api/v1/entries/{ID}");
+    let (status, head, body) = admin.ask("DELETE", &path, "").await;
+    assert_eq!((status, code(&body)), (401, "token_needed".into()));
+    assert!(head.contains("www-authenticate: bearer"), "{head}");
+    let (status, _, body) = admin.ask("DELETE", &path, "authorization: Bearer no\r\n").await;
+    assert_eq!((status, code(&body)), (401, "token_wrong".into()));
+    let cross = "authorization: Bearer t0ken\r\norigin: http://evil.example\r\n";
+    let (status, _, body) = admin.ask("DELETE", &path, cross).await;
+    assert_eq!((status, code(&body)), (403, "cross_site".into()));
+    let (status, _, _) = admin.ask("DELETE", &path, "authorization: Bearer t0ken\r\n").await;
+    assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn stopping_closes_the_port_and_idle_connections() {
+    let admin = Listener::start(PLAIN).await;
+    let mut idle = TcpStream::connect(admin.address).await.unwrap();
+    idle.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    idle.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    admin.stop.cancel();
+    admin.task.await.unwrap();
+    assert!(TcpStream::connect(admin.address).await.is_err());
+    let mut rest = Vec::new();
+    idle.read_to_end(&mut rest).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_sent_head_does_not_hold_up_the_stop() {
+    let admin = Listener::start(PLAIN).await;
+    let mut slow = TcpStream::connect(admin.address).await.unwrap();
+    slow.write_all(b"GET /liv").await.unwrap();
+    // A whole exchange behind it: the listener has accepted both.
+    assert_eq!(admin.get("/livez").await.0, 200);
+    admin.stop.cancel();
+    admin.task.await.unwrap();
+}

@@ -1,0 +1,150 @@
+//! The composition root: the only file that knows every room.
+//!
+//! [`run`] is the life of a serving process: bind, open (the model and the store load while the
+//! admin listener already answers "starting"), serve, drain, flush.
+
+mod open;
+mod reports;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinHandle,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{open::Opened, reports::Reports};
+use crate::{
+    admin::{self, Admin, Health, Phase},
+    config::Config,
+    exchange::{Doorman, House},
+    front::{BindError, Front, Signals},
+    observe::log::Dropped,
+    upstream::OpenError,
+};
+
+/// Why nothing can be served.
+#[derive(Debug, thiserror::Error)]
+pub enum StartFault {
+    /// A client listener cannot be bound, or its certificate cannot be used.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The admin listener cannot be bound.
+    #[error("cannot listen on listen.admin = \"{address}\": {source}")]
+    Admin {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An upstream's settings cannot be used.
+    #[error(transparent)]
+    Upstream(#[from] OpenError),
+    /// The tenants' key cannot be read or made.
+    #[error(transparent)]
+    TenantKey(std::io::Error),
+    /// Two metrics of one name, or no signal handlers: the process cannot work.
+    #[error("cannot start: {0}")]
+    Process(String),
+}
+
+/// Serves until a signal says to stop.
+///
+/// # Errors
+/// Whatever keeps it from serving at all; a broken cache does not.
+pub async fn run(config: Config, dropped: Dropped) -> Result<(), StartFault> {
+    let health = Arc::new(Health::new());
+    let signals = Signals::default();
+    let watcher = watch_signals(&config, &health, &signals)?;
+    let front = Front::bind(&config).await?;
+    let admin_listener = bind_admin(&config).await?;
+
+    let tasks = TaskTracker::new();
+    let Opened { house, embedder, observer } = open::house(&config, &health, &tasks).await?;
+    let reports = Arc::new(Reports { house: house.clone(), embedder, dropped });
+    let admin_stop = CancellationToken::new();
+    let token = config.admin.token.as_deref();
+    let router = Admin::new(observer, reports.clone(), health.clone(), reports, token).router();
+    let admin = admin_listener
+        .map(|listener| tokio::spawn(admin::serve(listener, router, admin_stop.clone())));
+
+    for address in front.addresses() {
+        tracing::info!(%address, "listening");
+    }
+    health.enter(Phase::Serving);
+    let drained = front.serve(Doorman(house.clone()), signals.clone()).await;
+    if drained.cut > 0 {
+        tracing::warn!(connections = drained.cut, "cut at the end of the drain");
+    }
+    finish(&config, &house, tasks, &signals).await;
+    admin_stop.cancel();
+    if let Some(admin) = admin {
+        let _ = admin.await;
+    }
+    watcher.abort();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Lets running journeys end (their answers are wanted by the cache), then makes everything durable.
+async fn finish(config: &Config, house: &Arc<House>, tasks: TaskTracker, signals: &Signals) {
+    house.tasks.close();
+    tokio::select! {
+        () = house.tasks.wait() => {}
+        () = signals.abort.cancelled() => {}
+        () = tokio::time::sleep(config.drain.deadline.get()) => {
+            tracing::warn!(answers = house.tasks.len(), "given up unfinished");
+        }
+    }
+    const FLUSH_TIME: Duration = Duration::from_secs(10);
+    match tokio::time::timeout(FLUSH_TIME, house.cache.flush()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(fault)) => tracing::error!(%fault, "the store could not be flushed"),
+        Err(_) => tracing::error!("the store took too long to flush"),
+    }
+    tasks.close();
+}
+
+async fn bind_admin(config: &Config) -> Result<Option<TcpListener>, StartFault> {
+    let Some(address) = config.listen.admin else { return Ok(None) };
+    let listener =
+        TcpListener::bind(address).await.map_err(|source| StartFault::Admin { address, source })?;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "admin listening");
+    }
+    Ok(Some(listener))
+}
+
+/// First SIGTERM or SIGINT: not ready, wait `drain.delay`, drain. Second: now.
+fn watch_signals(
+    config: &Config,
+    health: &Arc<Health>,
+    signals: &Signals,
+) -> Result<JoinHandle<()>, StartFault> {
+    let open = |kind| signal(kind).map_err(|error| StartFault::Process(error.to_string()));
+    let (mut terminate, mut interrupt) =
+        (open(SignalKind::terminate())?, open(SignalKind::interrupt())?);
+    let delay = config.drain.delay.get();
+    let (health, signals) = (health.clone(), signals.clone());
+    Ok(tokio::spawn(async move {
+        either(&mut terminate, &mut interrupt).await;
+        tracing::info!("draining: a second signal cuts what is left");
+        health.enter(Phase::Draining);
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = either(&mut terminate, &mut interrupt) => signals.abort.cancel(),
+        }
+        signals.drain.cancel();
+        either(&mut terminate, &mut interrupt).await;
+        signals.abort.cancel();
+    }))
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}

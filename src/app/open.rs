@@ -1,0 +1,163 @@
+//! Opening the rooms. A part of the cache that cannot be opened is said once and done without.
+
+use std::{path::Path, sync::Arc, time::Instant};
+
+use tokio_util::task::TaskTracker;
+
+use super::StartFault;
+use crate::{
+    admin::{Health, Part},
+    cache::{Cache, flight::Flights, reason::Reason},
+    config::{Config, Policy, StoreKind},
+    embed::{
+        Embedder,
+        local::{Local, LocalOptions},
+    },
+    exchange::House,
+    front::{
+        admission::Admission,
+        tenant::{Tenants, tenant_key},
+    },
+    observe::{AccessLog, Observer, Prompts, Settings},
+    store::{
+        VectorStore,
+        embedded::{Embedded, EmbeddedOptions},
+    },
+    upstream::Upstreams,
+};
+
+/// The rooms, open.
+pub(super) struct Opened {
+    pub(super) house: Arc<House>,
+    pub(super) embedder: Option<Arc<Local>>,
+    pub(super) observer: Arc<Observer>,
+}
+
+pub(super) async fn house(
+    config: &Config,
+    health: &Arc<Health>,
+    tasks: &TaskTracker,
+) -> Result<Opened, StartFault> {
+    let observer = Observer::new(Settings {
+        prompts: if config.log.prompts { Prompts::Shown } else { Prompts::Withheld },
+        access: if config.log.access { AccessLog::Written } else { AccessLog::Silent },
+        reasons: &Reason::NAMES,
+        verdicts: &["served"],
+    })
+    .map_err(|error| StartFault::Process(error.to_string()))?;
+    let upstreams = Upstreams::open(config)?;
+    let routes = config.upstream.iter().map(|one| observer.route(&one.name, "openai")).collect();
+    let key = tenant_key_of(config)?;
+    let (embedder, store) = tiers(config, health).await;
+    let cache = Cache::new(
+        config.cache.clone(),
+        embedder.clone().map(|local| local as Arc<dyn Embedder>),
+        store,
+        config.store.queue,
+        tasks,
+    );
+    let flight_bytes = config.cache.flight_bytes.bytes();
+    let house = House {
+        tenants: Tenants::new(config.cache.scope.clone(), key),
+        admission: Admission::new(config.limits.requests),
+        cache: Arc::new(cache),
+        flights: Flights::new(flight_bytes, config.cache.flights_bytes.bytes()),
+        upstreams,
+        routes,
+        observer: observer.clone(),
+        tasks: TaskTracker::new(),
+        config: config.clone(),
+    };
+    Ok(Opened { house: Arc::new(house), embedder, observer })
+}
+
+/// The key lives beside the store, whose entries it scopes; without a store it lives as long as the
+/// process.
+fn tenant_key_of(config: &Config) -> Result<[u8; 32], StartFault> {
+    match config.store.kind {
+        StoreKind::Embedded => {
+            tenant_key(&config.store.path.join("tenant.key")).map_err(StartFault::TenantKey)
+        }
+        StoreKind::Off => {
+            let mut key = [0; 32];
+            getrandom::fill(&mut key).map_err(|error| StartFault::Process(error.to_string()))?;
+            Ok(key)
+        }
+    }
+}
+
+type Tiers = (Option<Arc<Local>>, Option<Arc<dyn VectorStore>>);
+
+/// The embedder and the store. Loading a model is blocking work of a quarter of a second.
+async fn tiers(config: &Config, health: &Arc<Health>) -> Tiers {
+    let wanted = config.cache.enabled && config.store.kind != StoreKind::Off;
+    if !wanted {
+        return (None, None);
+    }
+    health.set("embedder", Part::Starting);
+    health.set("store", Part::Starting);
+    let options = LocalOptions {
+        model: config.embed.model.clone(),
+        ort_dylib: config.embed.ort_dylib.clone(),
+        threads: config.embed.threads,
+        queue: config.embed.queue,
+        max_batch: config.embed.max_batch,
+    };
+    let begun = Instant::now();
+    let embedder = blocking(move || Local::open(options)).await;
+    let embedder = match embedder {
+        Ok(local) => Arc::new(local),
+        Err(reason) => {
+            // Without a model's identity a collection has no name: the store stays closed too.
+            tracing::error!(%reason, "no embedder: serving from memory, exact repeats only");
+            health.set("embedder", Part::Degraded(reason));
+            health.set("store", Part::Degraded("needs the embedder's identity".into()));
+            return (None, None);
+        }
+    };
+    let identity = embedder.identity().clone();
+    tracing::info!(
+        model = identity.name,
+        dimension = identity.dimension,
+        window = identity.window_tokens,
+        semantic = config.cache.semantic.policy != Policy::Off,
+        took = ?begun.elapsed(),
+        "embedder warm"
+    );
+    health.watch("embedder", || Part::Ok);
+    let options = EmbeddedOptions {
+        path: Path::new(&config.store.path).to_owned(),
+        identity,
+        queue: config.store.queue,
+        compact_after: config.store.compact_after,
+        max_bytes: config.store.max_bytes.0,
+    };
+    match blocking(move || Embedded::open(options)).await {
+        Ok(store) => {
+            let store: Arc<dyn VectorStore> = Arc::new(store);
+            let report = store.report();
+            tracing::info!(collection = report.collection, records = report.records, "store open");
+            let watched = store.clone();
+            health.watch("store", move || match watched.report().trouble {
+                None => Part::Ok,
+                Some(trouble) => Part::Degraded(trouble),
+            });
+            (Some(embedder), Some(store))
+        }
+        Err(reason) => {
+            tracing::error!(%reason, "no store: serving from memory, exact repeats only");
+            health.set("store", Part::Degraded(reason));
+            (Some(embedder), None)
+        }
+    }
+}
+
+/// Runs blocking work; a panic in it is an error like any other.
+async fn blocking<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, String> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(panicked) => Err(panicked.to_string()),
+    }
+}

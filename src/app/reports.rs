@@ -1,0 +1,119 @@
+//! The rooms' own reports in the words of [`observe`](crate::observe) and [`admin`](crate::admin).
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::{
+    admin::{Entries, EntryView},
+    cache::{Tier, entry::Entry, reason::Reason},
+    embed::{Embedder as _, local::Local},
+    exchange::House,
+    observe::{
+        EmbedReport, FlightReport, MemoryReport, ReplicaReport, Sources, UpstreamReport,
+        WritesReport, log::Dropped,
+    },
+    store::{EntryId, StoreFault, StoreReport},
+};
+
+/// Where reports come from.
+pub(super) struct Reports {
+    pub(super) house: Arc<House>,
+    pub(super) embedder: Option<Arc<Local>>,
+    pub(super) dropped: Dropped,
+}
+
+impl Sources for Reports {
+    fn memory(&self) -> MemoryReport {
+        let (entries, bytes) = self.house.cache.memory();
+        MemoryReport { entries, bytes, max_bytes: self.house.config.cache.max_bytes.0 }
+    }
+
+    fn store(&self) -> Option<StoreReport> {
+        self.house.cache.store().map(|store| store.report())
+    }
+
+    fn writes(&self) -> WritesReport {
+        let report = self.house.cache.writes();
+        WritesReport {
+            queued: report.queued,
+            written_total: report.written,
+            dropped_total: report.dropped,
+            failed_total: report.failed,
+        }
+    }
+
+    fn embed(&self) -> Option<EmbedReport> {
+        let local = self.embedder.as_ref()?;
+        let identity = local.identity();
+        Some(EmbedReport {
+            model: identity.name.clone(),
+            dimension: identity.dimension as u64,
+            queued: local.queued() as u64,
+            queue_max: self.house.config.embed.queue as u64,
+            ..EmbedReport::default()
+        })
+    }
+
+    fn upstreams(&self) -> Vec<UpstreamReport> {
+        let replica = |report: crate::upstream::ReplicaReport| ReplicaReport {
+            url: report.url.to_string(),
+            state: "healthy",
+            in_flight: report.in_flight as u64,
+            ..ReplicaReport::default()
+        };
+        let upstream = |upstream: &Arc<crate::upstream::Upstream>| UpstreamReport {
+            name: upstream.name().to_owned(),
+            replicas: upstream.report().into_iter().map(replica).collect(),
+            ..UpstreamReport::default()
+        };
+        self.house.upstreams.all().iter().map(upstream).collect()
+    }
+
+    fn flights(&self) -> FlightReport {
+        let report = self.house.flights.report();
+        FlightReport {
+            running: report.running,
+            bytes: report.log_bytes,
+            max_bytes: self.house.config.cache.flights_bytes.0,
+            joined_total: report.joined,
+            ..FlightReport::default()
+        }
+    }
+
+    fn dropped_log_lines(&self) -> u64 {
+        self.dropped.total()
+    }
+}
+
+impl Entries for Reports {
+    fn get(&self, id: EntryId) -> BoxFuture<'_, Result<Option<EntryView>, StoreFault>> {
+        Box::pin(async move {
+            let entry = self.house.cache.entry(id).await.map_err(fault)?;
+            Ok(entry.map(|(entry, tier)| view(&entry, tier)))
+        })
+    }
+
+    fn delete(&self, id: EntryId) -> BoxFuture<'_, Result<u64, StoreFault>> {
+        Box::pin(self.house.cache.delete(id))
+    }
+}
+
+fn fault(reason: Reason) -> StoreFault {
+    StoreFault::Unavailable(reason.name().into())
+}
+
+fn view(entry: &Entry, tier: Tier) -> EntryView {
+    EntryView {
+        id: entry.id.to_string(),
+        tier: tier.name(),
+        model: entry.model.to_string(),
+        route: entry.route.to_string(),
+        tenant: entry.tenant.to_string(),
+        tags: entry.tags.clone(),
+        generated_ms: entry.generated_ms,
+        expires_ms: entry.expires_ms,
+        bytes: entry.body.len() as u64,
+        question: entry.question.as_ref().map(ToString::to_string),
+    }
+}

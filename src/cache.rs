@@ -1,0 +1,209 @@
+//! Room 4: policy -> key -> exact -> semantic -> verdict, under one deadline.
+//!
+//! The cache knows prompts, answers and scopes, not HTTP bodies and not databases. Everything in it
+//! fails open: a reason not to answer is an ordinary result.
+
+pub mod entry;
+pub mod exact;
+pub mod flight;
+pub mod key;
+pub mod policy;
+pub mod reason;
+pub mod semantic;
+pub mod verdict;
+pub mod write;
+
+use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
+
+use self::{
+    entry::{Entry, now_ms},
+    exact::ExactTier,
+    key::Key,
+    policy::Plan,
+    reason::Reason,
+    verdict::Verdict,
+    write::{WriteBehind, WriteReport},
+};
+use crate::{
+    config,
+    embed::{Embedder, Vector},
+    store::{EntryId, Selector, StoreFault, VectorStore},
+};
+
+/// An answer that may be served.
+#[derive(Clone, Debug)]
+pub struct Hit {
+    /// The answer.
+    pub entry: Arc<Entry>,
+    /// How it was found.
+    pub kind: HitKind,
+}
+
+/// How an answer was found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum HitKind {
+    /// The very same request.
+    Exact,
+    /// The very same request, past its life and within `cache.grace`.
+    Stale,
+    /// The same question in other words.
+    Semantic {
+        /// Cosine similarity of the two questions.
+        similarity: f32,
+    },
+}
+
+impl HitKind {
+    /// How alike the two questions are, where that decided.
+    pub const fn similarity(self) -> Option<f32> {
+        match self {
+            Self::Semantic { similarity } => Some(similarity),
+            Self::Exact | Self::Stale => None,
+        }
+    }
+}
+
+/// Where an answer was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// In this process's memory.
+    Memory,
+    /// In the vector store.
+    Store,
+}
+
+impl Tier {
+    /// Stable name for the admin API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Store => "store",
+        }
+    }
+}
+
+/// The tiers and the rules between them.
+pub struct Cache {
+    config: config::Cache,
+    exact: ExactTier,
+    verdict: Verdict,
+    embedder: Option<Arc<dyn Embedder>>,
+    store: Option<Arc<dyn VectorStore>>,
+    writer: Option<WriteBehind>,
+}
+
+impl Cache {
+    /// A cache over these parts; without a store it is the memory tier alone, without an embedder
+    /// it repeats exactly. `queue` answers may wait to be written.
+    pub fn new(
+        config: config::Cache,
+        embedder: Option<Arc<dyn Embedder>>,
+        store: Option<Arc<dyn VectorStore>>,
+        queue: usize,
+        tasks: &TaskTracker,
+    ) -> Self {
+        let exact = ExactTier::new(config.max_bytes.0, config.grace.get());
+        let verdict = Verdict::new(&config.semantic);
+        let writer = store.clone().map(|store| WriteBehind::start(store, queue, tasks));
+        Self { config, exact, verdict, embedder, store, writer }
+    }
+
+    /// The cache's settings.
+    pub fn config(&self) -> &config::Cache {
+        &self.config
+    }
+
+    fn is_shadow(&self) -> bool {
+        self.config.semantic.mode == config::Mode::Shadow
+    }
+
+    /// The memory tier's answer. Tens of nanoseconds.
+    ///
+    /// # Errors
+    /// Why none; `None` if nothing is there at all.
+    pub fn exact(&self, key: &Key, plan: &Plan) -> Result<Hit, Option<Reason>> {
+        plan.read.map_err(Some)?;
+        let entry = self.exact.get(key).ok_or(None)?;
+        let fresh = entry.is_fresh(now_ms());
+        let hit = Hit { entry, kind: if fresh { HitKind::Exact } else { HitKind::Stale } };
+        self.acceptable(&hit, plan)?;
+        Ok(hit)
+    }
+
+    /// Is it young enough for this request?
+    fn acceptable(&self, hit: &Hit, plan: &Plan) -> Result<(), Reason> {
+        let now = now_ms();
+        if plan.max_age.is_some_and(|oldest| hit.entry.age(now) > oldest) {
+            return Err(Reason::TooOld);
+        }
+        if hit.entry.is_fresh(now) || hit.kind == HitKind::Stale {
+            return Ok(());
+        }
+        Err(Reason::Stale)
+    }
+
+    /// Keeps an answer in memory: it is found from now on.
+    pub fn remember(&self, entry: Arc<Entry>) {
+        self.exact.put(entry);
+    }
+
+    /// Keeps an answer in the store too, soon.
+    pub fn write(&self, entry: Arc<Entry>, vector: Option<Vector>) {
+        if let Some(writer) = &self.writer {
+            writer.put(entry, vector);
+        }
+    }
+
+    /// The answer of this name and the tier that it was found in, for people.
+    ///
+    /// # Errors
+    /// Why the store cannot say.
+    pub async fn entry(&self, id: EntryId) -> Result<Option<(Arc<Entry>, Tier)>, Reason> {
+        if let Some(entry) = self.exact.by_id(id) {
+            return Ok(Some((entry, Tier::Memory)));
+        }
+        let Some(store) = &self.store else { return Ok(None) };
+        Ok(self.fetch(store.as_ref(), id).await?.map(|entry| (entry, Tier::Store)))
+    }
+
+    /// Deletes one answer with all its keys in every tier, and says how many were found.
+    ///
+    /// # Errors
+    /// The store's; the memory tier has forgotten it all the same.
+    pub async fn delete(&self, id: EntryId) -> Result<u64, StoreFault> {
+        let here = u64::from(self.exact.remove(id));
+        let Some(writer) = &self.writer else { return Ok(here) };
+        let stored = writer.delete(Selector::Answer(id)).await;
+        // A lookup may have carried it from the store into memory meanwhile.
+        self.exact.remove(id);
+        Ok(stored?.max(here))
+    }
+
+    /// Makes every kept answer durable.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn flush(&self) -> Result<(), StoreFault> {
+        match &self.writer {
+            Some(writer) => writer.flush().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Entries and bytes in memory.
+    pub fn memory(&self) -> (u64, u64) {
+        self.exact.size()
+    }
+
+    /// How writing goes.
+    pub fn writes(&self) -> WriteReport {
+        self.writer.as_ref().map(WriteBehind::report).unwrap_or_default()
+    }
+
+    /// The store, for reports.
+    pub fn store(&self) -> Option<&Arc<dyn VectorStore>> {
+        self.store.as_ref()
+    }
+}

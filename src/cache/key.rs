@@ -1,0 +1,71 @@
+//! The only way to a cache key: through a proven scope.
+//!
+//! A default key that anybody can build is how caches leak between tenants (Pingora's
+//! CVE-2026-2836: a key of the path alone). Here a [`Key`] demands a [`Scope`], which only
+//! authentication can make.
+
+use std::sync::Arc;
+
+use crate::{
+    front::tenant::Scope,
+    store::EntryId,
+    wire::{Prompt, json::tagged},
+};
+
+/// Changes whenever what goes into a key changes, so that old entries are never misread.
+const VERSION: &[u8] = b"reprise key 1";
+
+/// What else, beside scope and prompt, an answer depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Route<'a> {
+    /// The upstream's name.
+    pub upstream: &'a str,
+    /// The dialect's name.
+    pub dialect: &'a str,
+    /// The query of the request target, `""` if none (Azure's `api-version` lives there).
+    pub query: &'a str,
+    /// Values of the headers named by `cache.vary_headers`, in that order.
+    pub vary: &'a [&'a [u8]],
+}
+
+/// The identity of one request.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// All of the request, 256 bits.
+    pub fingerprint: [u8; 32],
+    /// All but the last user turn's text, as 64 hex digits: where neighbours are looked for.
+    pub partition: Arc<str>,
+    /// The first 128 bits of the fingerprint: the entry's public name.
+    pub id: EntryId,
+    /// The scope's tenant, 32 hex digits.
+    pub tenant: Arc<str>,
+}
+
+impl Key {
+    /// The key of this prompt in this scope.
+    pub fn new(scope: &Scope, route: Route<'_>, prompt: &Prompt) -> Self {
+        let mut hash = blake3::Hasher::new();
+        tagged(&mut hash, b'v', VERSION);
+        tagged(&mut hash, b'S', scope.bytes());
+        tagged(&mut hash, b'u', route.upstream.as_bytes());
+        tagged(&mut hash, b'd', route.dialect.as_bytes());
+        tagged(&mut hash, b'q', route.query.as_bytes());
+        for value in route.vary {
+            tagged(&mut hash, b'h', value);
+        }
+        tagged(&mut hash, b'c', prompt.context.as_bytes());
+        let partition = hash.finalize();
+        let mut hash = blake3::Hasher::new();
+        tagged(&mut hash, b'P', partition.as_bytes());
+        tagged(&mut hash, b'T', prompt.turn.as_bytes());
+        let fingerprint: [u8; 32] = hash.finalize().into();
+        let mut id = [0; 16];
+        id.copy_from_slice(&fingerprint[..16]);
+        Self {
+            fingerprint,
+            partition: Arc::from(partition.to_hex().as_str()),
+            id: EntryId(u128::from_be_bytes(id)),
+            tenant: scope.tenant(),
+        }
+    }
+}

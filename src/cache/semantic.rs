@@ -1,0 +1,196 @@
+//! The lookup past the memory tier: the store by id, then by meaning, under one hard deadline.
+//!
+//! The cache must never make things worse: whatever is late, full or broken here ends in a
+//! [`Reason`] and the request is forwarded.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::{Cache, Hit, HitKind, entry::Entry, key::Key, policy::Plan, reason::Reason};
+use crate::{
+    embed::{EmbedFault, Embedded, Vector},
+    store::VectorStore,
+};
+
+/// What a lookup found, and what it leaves behind.
+pub struct Search<'c> {
+    /// The answer, or why there is none.
+    pub outcome: Result<Hit, Reason>,
+    /// In shadow mode: the hit that was not served.
+    pub shadow: Option<Hit>,
+    /// Where the question's vector stands: a miss stores it with its answer.
+    pub embedding: Embedding<'c>,
+    /// How long each step took; zero for a step that did not happen.
+    pub times: Times,
+}
+
+/// How long each step of a lookup took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    /// The store asked by id.
+    pub by_id: Duration,
+    /// The embedding.
+    pub embed: Duration,
+    /// The nearest-neighbour search.
+    pub search: Duration,
+    /// The verdict and its guards.
+    pub verdict: Duration,
+}
+
+/// Where a question's vector stands.
+pub enum Embedding<'c> {
+    /// The question is never matched by meaning.
+    None,
+    /// Here it is.
+    Ready(Vector),
+    /// Still being computed when the deadline passed (or not yet begun).
+    Pending(BoxFuture<'c, Result<Embedded, EmbedFault>>),
+}
+
+impl Embedding<'_> {
+    /// The vector, waited for up to `patience`: off the request's path.
+    pub async fn settle(self, patience: Duration) -> Option<Vector> {
+        match self {
+            Self::None => None,
+            Self::Ready(vector) => Some(vector),
+            Self::Pending(running) => match tokio::time::timeout(patience, running).await {
+                Ok(Ok(Embedded::Vector(vector))) => Some(vector),
+                Ok(Ok(Embedded::BeyondWindow { .. } | Embedded::UnknownWords { .. }) | Err(_))
+                | Err(_) => None,
+            },
+        }
+    }
+}
+
+impl Cache {
+    /// Looks for an answer in the store, by id and by meaning.
+    pub async fn search(&self, key: &Key, question: Option<&Arc<str>>, plan: &Plan) -> Search<'_> {
+        let mut times = Times::default();
+        let mut embedding = Embedding::None;
+        let embeds = question.filter(|_| self.store.is_some());
+        if let (Some(question), Some(embedder)) = (embeds, &self.embedder) {
+            embedding = Embedding::Pending(embedder.embed(question.clone()));
+        }
+        if let Err(reason) = plan.read {
+            return Search { outcome: Err(reason), shadow: None, embedding, times };
+        }
+        let deadline = self.config.semantic.lookup_deadline.get();
+        let steps = self.steps(key, question, plan, &mut embedding, &mut times);
+        let found = tokio::time::timeout(deadline, steps).await;
+        let mut outcome = found.unwrap_or(Err(Reason::LookupDeadline));
+        let mut shadow = None;
+        if self.is_shadow()
+            && let Ok(hit) = &outcome
+            && matches!(hit.kind, HitKind::Semantic { .. })
+        {
+            shadow = Some(hit.clone());
+            outcome = Err(Reason::Shadow);
+        }
+        Search { outcome, shadow, embedding, times }
+    }
+
+    async fn steps(
+        &self,
+        key: &Key,
+        question: Option<&Arc<str>>,
+        plan: &Plan,
+        embedding: &mut Embedding<'_>,
+        times: &mut Times,
+    ) -> Result<Hit, Reason> {
+        // Another flight of this request may have landed between the caller's look into memory and
+        // its boarding.
+        if let Ok(hit) = self.exact(key, plan)
+            && hit.kind == HitKind::Exact
+        {
+            return Ok(hit);
+        }
+        let Some(store) = &self.store else { return Err(Reason::SemanticOff) };
+        let begun = Instant::now();
+        let stored = self.stored(store.as_ref(), key).await;
+        times.by_id = begun.elapsed();
+        if let Some(entry) = stored? {
+            let hit = Hit { entry, kind: HitKind::Exact };
+            if self.acceptable(&hit, plan).is_ok() {
+                return Ok(hit);
+            }
+        }
+        plan.semantic?;
+        let Some(question) = question else { return Err(Reason::SemanticOff) };
+        let begun = Instant::now();
+        let vector = vector(embedding).await;
+        times.embed = begun.elapsed();
+        let vector = vector?;
+        let begun = Instant::now();
+        let limit = self.config.semantic.neighbours;
+        let near = store.nearest(key.partition.clone(), vector, limit).await;
+        times.search = begun.elapsed();
+        let mut near = near.map_err(|fault| Reason::from(&fault))?;
+        let now = super::entry::now_ms();
+        // The partition was a filter of the search; it is checked again because another scope's
+        // answer must not depend on a database's filter being right.
+        near.retain(|one| *one.partition == *key.partition && now < one.expires_ms);
+        let begun = Instant::now();
+        let chosen = self.verdict.judge(question, &near, plan.min_similarity);
+        times.verdict = begun.elapsed();
+        let chosen = chosen?;
+        let entry = match self.exact.by_id(chosen.answer) {
+            Some(entry) => entry,
+            None => self.fetch(store.as_ref(), chosen.answer).await?.ok_or(Reason::NoNeighbour)?,
+        };
+        if *entry.partition != *key.partition {
+            return Err(Reason::NoNeighbour);
+        }
+        let hit = Hit { entry, kind: HitKind::Semantic { similarity: chosen.similarity } };
+        self.acceptable(&hit, plan)?;
+        Ok(hit)
+    }
+
+    /// The store's answer to exactly this request; it moves into the memory tier.
+    async fn stored(
+        &self,
+        store: &dyn VectorStore,
+        key: &Key,
+    ) -> Result<Option<Arc<Entry>>, Reason> {
+        let entry = self.fetch(store, key.id).await?;
+        Ok(entry.filter(|entry| entry.answers(key)))
+    }
+
+    /// The stored answer of this name.
+    pub(super) async fn fetch(
+        &self,
+        store: &dyn VectorStore,
+        id: crate::store::EntryId,
+    ) -> Result<Option<Arc<Entry>>, Reason> {
+        let record = store.get(id).await.map_err(|fault| Reason::from(&fault))?;
+        let max_bytes = self.config.max_entry.bytes();
+        let entry = record.and_then(|record| Entry::from_record(record, max_bytes));
+        Ok(entry.map(|entry| {
+            let entry = Arc::new(entry);
+            self.exact.put(entry.clone());
+            entry
+        }))
+    }
+}
+
+/// Waits for the question's vector and leaves it where a later store can take it.
+async fn vector(embedding: &mut Embedding<'_>) -> Result<Vector, Reason> {
+    match embedding {
+        Embedding::None => Err(Reason::SemanticOff),
+        Embedding::Ready(vector) => Ok(vector.clone()),
+        Embedding::Pending(running) => {
+            let embedded = running.await;
+            // A finished future must not be polled again.
+            *embedding = Embedding::None;
+            match embedded? {
+                Embedded::Vector(vector) => {
+                    *embedding = Embedding::Ready(vector.clone());
+                    Ok(vector)
+                }
+                Embedded::BeyondWindow { .. } => Err(Reason::BeyondWindow),
+                Embedded::UnknownWords { .. } => Err(Reason::UnknownWords),
+            }
+        }
+    }
+}

@@ -1,0 +1,451 @@
+//! Room 2: the whole story of a request, top to bottom.
+//!
+//! [`story`] reads as the request lives: hygiene, route, tenant, control, body, prompt, plan, key,
+//! memory, flight. What it cannot answer from memory becomes a [`journey`] in a task of its own,
+//! because the answer may be wanted by others when this client has gone.
+
+mod journey;
+mod report;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, header, request::Parts};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+use tokio_util::task::TaskTracker;
+
+use self::journey::{AnswerHead, Errand};
+use crate::{
+    cache::{
+        Cache, Hit, HitKind,
+        flight::{Course, Flights, Landing, Passenger, Seat},
+        key::{Key, Route},
+        policy::{self, Control},
+        reason::Reason,
+        semantic::Times,
+    },
+    config::Config,
+    fault::{Fault, Kind},
+    front::{
+        Handler, Peer,
+        admission::Admission,
+        body::{BodyLimits, Upload, read_whole},
+        hygiene,
+        tenant::{Scope, Tenants},
+    },
+    observe::{self, Observer, Outcome, RecordGuard, Stage},
+    relay::{self, Following},
+    upstream::{Outgoing, Reply, Upstream, Upstreams},
+    wire::{Dialect, Prompt, Shape},
+};
+
+/// The body that clients read.
+pub type Body = relay::Body<AnswerHead>;
+
+/// Flights that end without a kept answer are led anew so often, then a request goes alone.
+const BOARDINGS_MAX: usize = 4;
+
+/// The rooms that an exchange walks through.
+pub struct House {
+    /// The settings.
+    pub config: Config,
+    /// Who asks.
+    pub tenants: Tenants,
+    /// How many at once.
+    pub admission: Admission,
+    /// What is known.
+    pub cache: Arc<Cache>,
+    /// What is on its way.
+    pub flights: Arc<Flights<AnswerHead>>,
+    /// Who knows the rest.
+    pub upstreams: Upstreams,
+    /// Their metrics, one each.
+    pub routes: Vec<Arc<observe::Route>>,
+    /// Who watches.
+    pub observer: Arc<Observer>,
+    /// Journeys; awaited at the end of the drain.
+    pub tasks: TaskTracker,
+}
+
+/// Opens the house to the front.
+pub struct Doorman(pub Arc<House>);
+
+impl Handler for Doorman {
+    type Body = Body;
+
+    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+        let house = &self.0;
+        let (mut parts, incoming) = request.into_parts();
+        let request_id = house.observer.request_id(&parts.headers);
+        let mut record = house.observer.begin(request_id);
+        record.method = parts.method.clone();
+        record.path = parts.uri.path().to_owned();
+        let admitted = house.admission.admit();
+        let told = match &admitted {
+            Ok(_) => story(house, peer, &mut parts, incoming, &mut record).await,
+            Err(fault) => Err(fault.clone()),
+        };
+        let response = told.unwrap_or_else(|fault| {
+            record.outcome = Outcome::Error;
+            record.fault = Some(fault.kind);
+            report::refusal(&fault, dialect_of(house, parts.uri.path()), &record)
+        });
+        let (mut head, body) = response.into_parts();
+        report::sign(&mut head.headers, &record);
+        record.head(head.status);
+        Response::from_parts(head, body.holding(record, admitted.ok()))
+    }
+}
+
+/// Everything that is decided about a request before its answer flows.
+async fn story(
+    house: &Arc<House>,
+    peer: Peer,
+    parts: &mut Parts,
+    incoming: Incoming,
+    record: &mut RecordGuard,
+) -> Result<Response<Body>, Fault> {
+    hygiene::request(parts, &peer)?;
+    let upstream = house.upstreams.route(parts.uri.path()).ok_or_else(|| no_route(parts))?;
+    let dialect = dialect(upstream);
+    if let Some(route) = house.routes.iter().find(|route| *route.name == *upstream.name()) {
+        record.route = route.clone();
+    }
+    let scope = match cacheable(house, dialect, parts) {
+        Ok(scope) => scope,
+        Err(reason) => return pass_through(house, upstream, parts, incoming, reason, record).await,
+    };
+    record.tenant = Some(scope.tenant());
+    let control = Control::read(&parts.headers)?;
+    hygiene::strip_cache_control(&mut parts.headers);
+
+    record.stages.restart_lap();
+    let limits = BodyLimits::from(&house.config.limits);
+    let body = read_whole(&parts.headers, incoming, limits).await?;
+    record.bytes_in = body.len() as u64;
+    record.stages.lap(Stage::Read);
+
+    let ignored = &house.config.cache.ignore_fields;
+    let Ok(prompt) = dialect.read(parts.uri.path(), &body, ignored) else {
+        return forward(upstream, parts, body, Reason::Unreadable, record).await;
+    };
+    record.model = Some(prompt.model.clone());
+    record.shape = Some(prompt.shape.name());
+    if let Ok(question) = &prompt.question {
+        record.prompt(question);
+    }
+    let plan = match policy::decide(&house.config.cache, &control, &prompt) {
+        Ok(plan) => plan,
+        Err(reason) => return forward(upstream, parts, body, reason, record).await,
+    };
+    let key = key(house, &scope, &control, upstream, dialect, parts, &prompt);
+    record.stages.lap(Stage::Key);
+
+    let known = house.cache.exact(&key, &plan);
+    record.stages.lap(Stage::Exact);
+    let served = known.as_ref().ok().and_then(|hit| {
+        let response = replay(dialect, prompt.shape, hit, Times::default(), record)?;
+        Some((response, hit.kind))
+    });
+    if let Some((response, HitKind::Exact)) = served {
+        return Ok(response);
+    }
+    let errand = Arc::new(Errand {
+        house: house.clone(),
+        upstream: upstream.clone(),
+        dialect,
+        key,
+        prompt,
+        plan,
+        head: parts.clone(),
+        body,
+        tags: control.tags,
+        known: known.as_ref().err().copied().flatten(),
+    });
+    if let Some((stale, _)) = served {
+        refresh(&errand);
+        return Ok(stale);
+    }
+    if control.only_if_cached {
+        return only_if_cached(&errand, record).await;
+    }
+    board(errand, record).await
+}
+
+// === answers from the cache ===
+
+/// Behind a stale answer a fresh one is fetched, by one refresher: whoever boards first.
+fn refresh(errand: &Arc<Errand>) {
+    let house = &errand.house;
+    if let Seat::Leader(lead, passenger) = house.flights.board(errand.key.id, errand.prompt.shape) {
+        let journey = journey::travel(errand.fresh(Reason::Stale), lead);
+        house.tasks.spawn(async move {
+            journey.await;
+            drop(passenger); // it was wanted until here
+        });
+    }
+}
+
+/// A kept answer in the shape that the client asked for; `None` where it cannot have that shape.
+fn replay(
+    dialect: &dyn Dialect,
+    wanted: Shape,
+    hit: &Hit,
+    times: Times,
+    record: &mut RecordGuard,
+) -> Option<Response<Body>> {
+    let entry = &hit.entry;
+    let body = dialect.reshape(entry.shape, &entry.body, wanted)?;
+    let usage = entry.usage.unwrap_or_default();
+    record.entry = Some(entry.id);
+    record.tokens_prompt = entry.usage.map(|usage| usage.prompt);
+    record.tokens_completion = entry.usage.map(|usage| usage.completion);
+    record.tokens_saved = usage.prompt + usage.completion;
+    record.upstream_saved = std::time::Duration::from_millis(entry.upstream_ms);
+    record.outcome = match hit.kind {
+        HitKind::Exact => Outcome::HitExact,
+        HitKind::Stale => Outcome::HitStale,
+        HitKind::Semantic { similarity } => {
+            record.similarity = Some(similarity);
+            record.verdict = Some("served");
+            Outcome::HitSemantic
+        }
+    };
+    note(record, times);
+    let same = entry.shape == wanted;
+    let kind = if same { &entry.content_type } else { dialect.content_type(wanted) };
+    Some(report::hit(hit, kind, body))
+}
+
+/// `Cache-Control: only-if-cached`: the cache's answer or none (RFC 9111, 5.2.1.7).
+async fn only_if_cached(
+    errand: &Errand,
+    record: &mut RecordGuard,
+) -> Result<Response<Body>, Fault> {
+    let question = errand.prompt.question.as_ref().ok();
+    let search = errand.house.cache.search(&errand.key, question, &errand.plan).await;
+    note(record, search.times);
+    let served = search.outcome.map_err(Reason::name).and_then(|hit| {
+        let shape = errand.prompt.shape;
+        replay(errand.dialect, shape, &hit, search.times, record).ok_or(Reason::UsageUnknown.name())
+    });
+    served.map_err(|reason| {
+        record.reason = Some(reason);
+        Fault::new(
+            Kind::OnlyIfCached,
+            format!("not cached ({reason}), and only-if-cached was asked"),
+        )
+    })
+}
+
+// === answers from a flight ===
+
+/// Joins the flight of this very request, or begins it.
+async fn board(mut errand: Arc<Errand>, record: &mut RecordGuard) -> Result<Response<Body>, Fault> {
+    let house = errand.house.clone();
+    let (id, shape) = (errand.key.id, errand.prompt.shape);
+    for boarding in 0..=BOARDINGS_MAX {
+        let seat = if errand.plan.read.is_err() || boarding == BOARDINGS_MAX {
+            let (lead, passenger) = house.flights.alone(id, shape);
+            Seat::Leader(lead, passenger)
+        } else {
+            house.flights.board(id, shape)
+        };
+        let (mut passenger, leads) = match seat {
+            Seat::Leader(lead, passenger) => {
+                house.tasks.spawn(journey::travel(errand.clone(), lead));
+                (passenger, true)
+            }
+            Seat::Follower(passenger) => (passenger, false),
+        };
+        match passenger.course().await {
+            Course::Hit(hit, times) => {
+                if let Some(response) = replay(errand.dialect, shape, &hit, times, record) {
+                    return Ok(response);
+                }
+                // It lacks what this shape needs: only a fresh answer, for this client alone, has
+                // that; it then replaces what the cache holds.
+                errand = errand.fresh(Reason::UsageUnknown);
+            }
+            Course::Stream { head, log } => {
+                record.outcome = if leads { Outcome::Miss } else { Outcome::Collapsed };
+                if passenger.shape() != shape {
+                    if let Some(response) = other_shape(&errand, &passenger, record).await {
+                        return Ok(response);
+                    }
+                } else if let Some(reader) = head.first_reader(leads).or_else(|| log.reader()) {
+                    let streams = matches!(shape, Shape::Stream { .. });
+                    let dialect = streams.then_some(errand.dialect);
+                    let left = head.length();
+                    let place = Following { reader, passenger, dialect, left };
+                    return Ok(follow(&errand, &head, place, record));
+                }
+            }
+            Course::Fault(fault) => return Err(fault),
+            Course::Lost => {}
+        }
+    }
+    Err(Fault::new(Kind::Internal, "every try at this answer was lost"))
+}
+
+/// The running answer as it comes.
+fn follow(
+    errand: &Errand,
+    head: &Arc<AnswerHead>,
+    place: Following<AnswerHead>,
+    record: &mut RecordGuard,
+) -> Response<Body> {
+    record.reason = Some(head.reason.name());
+    record.replica = Some(head.replica.clone());
+    record.entry = head.storable.then_some(errand.key.id);
+    record.similarity = head.nearest;
+    if record.outcome == Outcome::Miss {
+        note(record, head.times);
+        record.stages.record(Stage::Queue, head.timing.queue);
+        if let Some(connect) = head.timing.connect {
+            record.stages.record(Stage::Connect, connect);
+        }
+        record.stages.record(Stage::First, head.timing.first_byte);
+    }
+    report::flight(head, record, Body::following(place))
+}
+
+/// A follower that wants the other shape waits for the end: a body cannot become a stream before
+/// it is all there.
+async fn other_shape(
+    errand: &Errand,
+    passenger: &Passenger<AnswerHead>,
+    record: &mut RecordGuard,
+) -> Option<Response<Body>> {
+    let Landing::Kept(entry) = passenger.landing().await else { return None };
+    let hit = Hit { entry, kind: HitKind::Exact };
+    let response = replay(errand.dialect, errand.prompt.shape, &hit, Times::default(), record)?;
+    record.outcome = Outcome::Collapsed;
+    let (mut head, body) = response.into_parts();
+    report::collapsed(&mut head.headers);
+    Some(Response::from_parts(head, body))
+}
+
+// === answers that the cache has no part in ===
+
+/// Forwards a request as it streams in, untouched.
+async fn pass_through(
+    house: &House,
+    upstream: &Upstream,
+    parts: &mut Parts,
+    incoming: Incoming,
+    reason: Reason,
+    record: &mut RecordGuard,
+) -> Result<Response<Body>, Fault> {
+    let body = if incoming.is_end_stream() {
+        Outgoing::Whole(Bytes::new())
+    } else {
+        let idle = house.config.limits.body_idle.get();
+        Outgoing::Stream(Upload::new(incoming, idle).boxed())
+    };
+    send(upstream, parts, body, reason, record).await
+}
+
+/// Forwards a request that was read already, with its own bytes.
+async fn forward(
+    upstream: &Upstream,
+    parts: &mut Parts,
+    body: Bytes,
+    reason: Reason,
+    record: &mut RecordGuard,
+) -> Result<Response<Body>, Fault> {
+    send(upstream, parts, Outgoing::Whole(body), reason, record).await
+}
+
+async fn send(
+    upstream: &Upstream,
+    parts: &mut Parts,
+    body: Outgoing,
+    reason: Reason,
+    record: &mut RecordGuard,
+) -> Result<Response<Body>, Fault> {
+    record.reason = Some(reason.name());
+    hygiene::strip_control(&mut parts.headers);
+    let Reply { head, body, timing, replica, .. } = upstream.send(parts.clone(), body).await?;
+    record.outcome = Outcome::Bypass;
+    record.replica = Some(replica);
+    record.stages.record(Stage::Queue, timing.queue);
+    if let Some(connect) = timing.connect {
+        record.stages.record(Stage::Connect, connect);
+    }
+    record.stages.record(Stage::First, timing.first_byte);
+    Ok(report::bypass(head, reason, Body::direct(body)))
+}
+
+// === small decisions ===
+
+/// Whose request is it, if the cache may have a part in it?
+fn cacheable(house: &House, dialect: &dyn Dialect, parts: &Parts) -> Result<Scope, Reason> {
+    if parts.method != Method::POST || !dialect.claims(parts.uri.path()) {
+        return Err(Reason::NotCacheable);
+    }
+    if !house.config.cache.enabled {
+        return Err(Reason::CacheOff);
+    }
+    if parts.headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(Reason::EncodedRequest);
+    }
+    house.tenants.scope(&parts.headers).ok_or(Reason::NoScope)
+}
+
+fn key(
+    house: &House,
+    scope: &Scope,
+    control: &Control,
+    upstream: &Upstream,
+    dialect: &dyn Dialect,
+    parts: &Parts,
+    prompt: &Prompt,
+) -> Key {
+    let vary: Vec<&[u8]> = house
+        .config
+        .cache
+        .vary_headers
+        .iter()
+        .map(|name| parts.headers.get(name).map_or(&b""[..], |value| value.as_bytes()))
+        .collect();
+    let route = Route {
+        upstream: upstream.name(),
+        dialect: dialect.name(),
+        query: parts.uri.query().unwrap_or_default(),
+        vary: &vary,
+    };
+    match &control.namespace {
+        Some(name) => Key::new(&scope.in_namespace(name), route, prompt),
+        None => Key::new(scope, route, prompt),
+    }
+}
+
+/// Notes how long a lookup's steps took.
+fn note(record: &mut RecordGuard, times: Times) {
+    for (stage, span) in [
+        (Stage::Embed, times.embed),
+        (Stage::Search, times.search),
+        (Stage::Verdict, times.verdict),
+    ] {
+        if !span.is_zero() {
+            record.stages.record(stage, span);
+        }
+    }
+}
+
+fn no_route(parts: &Parts) -> Fault {
+    Fault::new(Kind::NoRoute, format!("no upstream's routes cover the path {}", parts.uri.path()))
+}
+
+/// The dialect of an upstream.
+fn dialect(upstream: &Upstream) -> &'static dyn Dialect {
+    match upstream.dialect() {
+        crate::config::DialectName::Openai => &crate::wire::openai::OpenAi,
+    }
+}
+
+fn dialect_of(house: &House, path: &str) -> Option<&'static dyn Dialect> {
+    house.upstreams.route(path).map(|upstream| dialect(upstream))
+}

@@ -1,0 +1,248 @@
+//! What a flight's leader does: look, ask the upstream, drain it into the log, keep the answer.
+//!
+//! It runs in a task of its own. The client that began it may leave; the upstream is drained at its
+//! own speed whatever the clients do.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::House;
+use crate::{
+    cache::{
+        entry::{Entry, now_ms},
+        flight::{
+            Course, Landing, Lead,
+            log::{Reader, Writer},
+        },
+        key::Key,
+        policy::Plan,
+        reason::Reason,
+        semantic::{Search, Times},
+    },
+    fault::Fault,
+    front::hygiene,
+    upstream::{Outgoing, Reply, ReplyBody, Timing, Upstream},
+    wire::{Dialect, NotStorable, Prompt},
+};
+
+/// How long a finished answer waits for its question's vector before it is stored without one.
+const EMBED_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Everything that a request's answer is made of.
+#[derive(Clone)]
+pub(super) struct Errand {
+    pub(super) house: Arc<House>,
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) dialect: &'static dyn Dialect,
+    pub(super) key: Key,
+    pub(super) prompt: Prompt,
+    pub(super) plan: Plan,
+    pub(super) head: Parts,
+    pub(super) body: Bytes,
+    pub(super) tags: Vec<String>,
+    /// What the memory tier said, where it said more than "nothing".
+    pub(super) known: Option<Reason>,
+}
+
+impl Errand {
+    /// The same errand, to be answered by the upstream whatever the cache holds.
+    pub(super) fn fresh(&self, reason: Reason) -> Arc<Self> {
+        let mut errand = self.clone();
+        errand.plan.read = Err(reason);
+        errand.known = Some(reason);
+        Arc::new(errand)
+    }
+}
+
+/// The head of a running answer, with what its leader knows of it.
+pub struct AnswerHead {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) timing: Timing,
+    pub(super) replica: Arc<str>,
+    /// Why the cache did not answer.
+    pub(super) reason: Reason,
+    pub(super) times: Times,
+    /// Similarity of a hit that was only counted (shadow mode).
+    pub(super) nearest: Option<f32>,
+    /// It may be kept if it ends well.
+    pub(super) storable: bool,
+    /// The leader's own place in the log: taken before the first byte, so that it cannot be missed.
+    first: Mutex<Option<Reader>>,
+}
+
+impl AnswerHead {
+    /// The announced length of the body.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    }
+
+    /// The leader's own place in the log, once.
+    pub(super) fn first_reader(&self, leads: bool) -> Option<Reader> {
+        if leads { self.first.lock().take() } else { None }
+    }
+}
+
+/// Makes the journey and announces it.
+pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
+    let cache = errand.house.cache.clone();
+    let question = errand.prompt.question.as_ref().ok();
+    let search = cache.search(&errand.key, question, &errand.plan).await;
+    let Search { outcome, shadow, embedding, times } = search;
+    let reason = match outcome {
+        Ok(hit) => return lead.announce(Course::Hit(hit, times)),
+        Err(reason) => errand.known.unwrap_or(reason),
+    };
+    let nearest = shadow.and_then(|hit| hit.kind.similarity());
+    let begun = Instant::now();
+    let patient = errand.house.config.cache.finish_abandoned;
+    let reply = tokio::select! {
+        reply = ask(&errand) => reply,
+        () = lead.deserted(), if !patient => return,
+    };
+    let Reply { head, body, timing, replica, .. } = match reply {
+        Ok(reply) => reply,
+        Err(fault) => return lead.announce(Course::Fault(fault)),
+    };
+    let not_storable = not_storable(head.status, &head.headers);
+    let writer = lead.log();
+    let answer = AnswerHead {
+        status: head.status,
+        headers: head.headers,
+        timing,
+        replica,
+        reason,
+        times,
+        nearest,
+        storable: not_storable.is_none(),
+        first: Mutex::new(writer.log().reader()),
+    };
+    let content_type = answer.headers.get(header::CONTENT_TYPE);
+    let content_type =
+        content_type.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    lead.announce(Course::Stream { head: Arc::new(answer), log: writer.log().clone() });
+
+    let drained = drain(&errand, &lead, &writer, body, not_storable).await;
+    let took = begun.elapsed();
+    match drained {
+        Drained::Kept(answer) => {
+            let entry = Arc::new(entry(&errand, answer, content_type, took));
+            // In this order: whoever sees the end of the stream finds the answer in the cache.
+            cache.remember(entry.clone());
+            lead.land(Landing::Kept(entry.clone()));
+            writer.finish(Ok(()));
+            let vector = embedding.settle(EMBED_PATIENCE).await;
+            cache.write(entry, vector);
+        }
+        Drained::Gone(why) => {
+            tracing::debug!(reason = why.name(), entry = %errand.key.id, "answer not kept");
+            lead.land(Landing::Gone(why));
+            writer.finish(Ok(()));
+        }
+        Drained::Failed(fault) => {
+            tracing::warn!(upstream = errand.upstream.name(), %fault, "answer broke off");
+            lead.land(Landing::Gone(NotStorable::Incomplete));
+            writer.finish(Err(fault));
+        }
+    }
+}
+
+/// Sends the request as the client wrote it, without what was meant for us.
+async fn ask(errand: &Errand) -> Result<Reply, Fault> {
+    let mut head = errand.head.clone();
+    hygiene::strip_control(&mut head.headers);
+    // A compressed answer could be neither checked nor reshaped.
+    head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    errand.upstream.send(head, Outgoing::Whole(errand.body.clone())).await
+}
+
+fn not_storable(status: StatusCode, headers: &HeaderMap) -> Option<NotStorable> {
+    if status != StatusCode::OK {
+        return Some(NotStorable::Status);
+    }
+    let encoding = headers.get(header::CONTENT_ENCODING);
+    encoding.is_some_and(|encoding| encoding != "identity").then_some(NotStorable::Encoded)
+}
+
+/// A complete answer's body with what was heard of it.
+struct Complete {
+    body: Bytes,
+    usage: Option<crate::wire::Usage>,
+}
+
+enum Drained {
+    Kept(Complete),
+    Gone(NotStorable),
+    Failed(Fault),
+}
+
+/// Drains the upstream into the log at the upstream's own speed.
+async fn drain(
+    errand: &Errand,
+    lead: &Lead<AnswerHead>,
+    writer: &Writer,
+    mut body: ReplyBody,
+    not_storable: Option<NotStorable>,
+) -> Drained {
+    let config = &errand.house.config.cache;
+    let mut ears = errand.dialect.listener(errand.prompt.shape);
+    let mut recording = not_storable.is_none();
+    loop {
+        let wanted = recording && config.finish_abandoned;
+        let frame = tokio::select! {
+            frame = body.frame() => frame,
+            () = lead.deserted(), if !wanted => return Drained::Gone(NotStorable::Abandoned),
+        };
+        let chunk = match frame {
+            None => break,
+            Some(Err(fault)) => return Drained::Failed(fault),
+            // Trailers of a chat completion say nothing that a client could use.
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+        };
+        if recording {
+            ears.hear(&chunk);
+        }
+        writer.push(chunk);
+        if !writer.is_recording() {
+            recording = false;
+            lead.close_doors();
+        }
+        writer.room().await;
+    }
+    if let Some(why) = not_storable {
+        return Drained::Gone(why);
+    }
+    let whole = writer.body().filter(|body| body.len() <= config.max_entry.bytes());
+    let Some(body) = whole else { return Drained::Gone(NotStorable::TooLarge) };
+    match ears.finish(&body) {
+        Ok(answer) => Drained::Kept(Complete { body, usage: answer.usage }),
+        Err(why) => Drained::Gone(why),
+    }
+}
+
+fn entry(errand: &Errand, answer: Complete, content_type: String, took: Duration) -> Entry {
+    let now = now_ms();
+    let ttl = u64::try_from(errand.plan.ttl.as_millis()).unwrap_or(u64::MAX);
+    Entry {
+        id: errand.key.id,
+        fingerprint: errand.key.fingerprint,
+        partition: errand.key.partition.clone(),
+        tenant: errand.key.tenant.clone(),
+        model: errand.prompt.model.clone(),
+        route: Arc::from(errand.upstream.name()),
+        tags: errand.tags.clone(),
+        question: errand.prompt.question.as_ref().ok().cloned(),
+        shape: errand.prompt.shape,
+        content_type,
+        body: answer.body,
+        usage: answer.usage,
+        upstream_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        generated_ms: now,
+        expires_ms: now.saturating_add(ttl),
+    }
+}

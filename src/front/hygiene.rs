@@ -1,0 +1,289 @@
+//! What may pass a proxy: pure functions on heads.
+//!
+//! hyper already refuses malformed framing (`Content-Length` beside `Transfer-Encoding`, unknown
+//! codings, differing lengths). What it lets through, a proxy must still not: this is that list.
+//!
+//! The order matters. [`request`] comes first, so that everything after it (tenant, key, upstream)
+//! sees the same headers; [`strip_control`] and [`strip_cache_control`] come last, when those
+//! headers have done their work. [`response`] is for the way back.
+
+use std::net::IpAddr;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header,
+    request::Parts,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+
+use super::Peer;
+use crate::fault::{Fault, Kind};
+
+/// Prefix of our own control and report headers.
+pub const OURS: &str = "x-reprise-";
+
+/// Headers that concern one connection only (RFC 9110 section 7.6.1, with those that were used so
+/// before it and the two of h2c upgrades, RFC 7540 section 3.2).
+const HOP_BY_HOP: [&str; 11] = [
+    "connection",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Headers in which a client could claim to be somebody else, beside everything that begins with
+/// `x-forwarded-`.
+const IDENTITY: [&str; 2] = ["forwarded", "x-real-ip"];
+const FORWARDED: &str = "x-forwarded-";
+
+/// Headers that `Connection` may not take away: without them a message means something else, or
+/// reaches somebody else, than was checked.
+const NEVER_NOMINATED: [HeaderName; 4] =
+    [header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::CONTENT_ENCODING];
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Checks a request and makes it fit to be read and forwarded, or says why not.
+///
+/// Afterwards the target is in origin form (`/path?query`), there is exactly one `Host`, nothing
+/// that concerns the client's connection is left but `TE: trailers` (which an HTTP/1 upstream must
+/// not get) and `Expect`, and `X-Forwarded-For`, `-Host` and `-Proto` say what we saw.
+///
+/// Errors: [`Kind::BadRequest`], [`Kind::MethodNotAllowed`].
+pub fn request(parts: &mut Parts, peer: &Peer) -> Result<(), Fault> {
+    method(&parts.method)?;
+    let authority = authority(parts)?;
+    parts.uri = target(&parts.uri)?;
+    content_length(&parts.headers)?;
+    let host = HeaderValue::from_str(authority.as_str())
+        .map_err(|_| bad("the Host header holds bytes that no host name has"))?;
+
+    let trailers = wants_trailers(&parts.headers);
+    strip_hop_by_hop(&mut parts.headers);
+    strip_lookalikes(&mut parts.headers);
+    if trailers {
+        parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    parts.headers.insert(header::HOST, host.clone());
+    parts.headers.insert(X_FORWARDED_HOST, host);
+    forwarded(&mut parts.headers, peer);
+    Ok(())
+}
+
+/// Makes a response from an upstream fit for the client.
+pub fn response(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    // The upstream's other endpoints are not ours: a client that followed would leave the proxy.
+    headers.remove(header::ALT_SVC);
+    // Our reports are ours alone.
+    strip_ours(headers);
+}
+
+/// Removes what only we were meant to read: `x-reprise-*`, and `Expect`, which was answered when
+/// the body was read.
+pub fn strip_control(headers: &mut HeaderMap) {
+    headers.remove(header::EXPECT);
+    strip_ours(headers);
+}
+
+/// Removes the client's words to the cache, on requests that the cache has handled. On others they
+/// are for whoever is behind us.
+pub fn strip_cache_control(headers: &mut HeaderMap) {
+    headers.remove(header::CACHE_CONTROL);
+    headers.remove(header::PRAGMA);
+}
+
+fn bad(message: &'static str) -> Fault {
+    Fault::new(Kind::BadRequest, message)
+}
+
+// === the request line ===
+
+/// `CONNECT` would make an open proxy of us; `TRACE` echoes credentials (RFC 9110 section 9.3.8).
+/// Methods that we do not know pass: the upstream may.
+fn method(method: &Method) -> Result<(), Fault> {
+    if *method == Method::CONNECT || *method == Method::TRACE {
+        return Err(Fault::new(
+            Kind::MethodNotAllowed,
+            format!("{method} is not for a proxy in front of a model server"),
+        ));
+    }
+    Ok(())
+}
+
+/// Whom the request is for. The target's authority wins over `Host` (RFC 9112 section 3.2.2): an
+/// upstream that read the other one would serve another site.
+fn authority(parts: &Parts) -> Result<Authority, Fault> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(bad("more than one Host header"));
+    }
+    let host = host.map(host_value).transpose()?;
+    match (parts.uri.authority(), host) {
+        (Some(target), Some(_)) => sound(target.clone()),
+        // HTTP/2 has `:authority` for it.
+        (Some(target), None) if parts.version >= Version::HTTP_2 => sound(target.clone()),
+        (None, Some(host)) => Ok(host),
+        (_, None) => Err(bad("no Host header")),
+    }
+}
+
+fn host_value(value: &HeaderValue) -> Result<Authority, Fault> {
+    let parsed = Authority::try_from(value.as_bytes());
+    parsed.map_err(|_| bad("the Host header is not a host name and port")).and_then(sound)
+}
+
+/// A host, maybe a port, nothing else.
+fn sound(authority: Authority) -> Result<Authority, Fault> {
+    if authority.as_str().contains('@') {
+        return Err(bad("the target holds a user name or a password"));
+    }
+    let rest = authority.as_str().strip_prefix(authority.host());
+    let port_is_good = match rest {
+        Some("" | ":") => true,
+        Some(port) => port.starts_with(':') && authority.port_u16().is_some(),
+        None => false,
+    };
+    if authority.host().is_empty() || !port_is_good {
+        return Err(bad("the Host header is not a host name and port"));
+    }
+    Ok(authority)
+}
+
+/// The target in origin form.
+fn target(uri: &Uri) -> Result<Uri, Fault> {
+    if uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
+        return Err(bad("the target's scheme is neither http nor https"));
+    }
+    if has_dot_segment(uri.path()) {
+        // Routes are chosen by prefix: `/public/../admin` would be checked as one path and served
+        // as another.
+        return Err(bad("the path holds a `.` or `..` segment"));
+    }
+    let origin = match uri.path_and_query() {
+        Some(target) if target.as_str().starts_with('/') => target.clone(),
+        // `http://host?query`, whose path is empty.
+        Some(target) if target.as_str().starts_with('?') => {
+            PathAndQuery::try_from(format!("/{}", target.as_str()))
+                .map_err(|_| bad("the target is not a path"))?
+        }
+        _ => return Err(bad("the target is not a path")),
+    };
+    Ok(Uri::from(origin))
+}
+
+/// Is there a `.` or `..` between slashes, in whatever spelling?
+fn has_dot_segment(path: &str) -> bool {
+    path.split('/').any(|segment| {
+        let mut rest = segment;
+        let mut dots = 0;
+        while let Some(next) = [".", "%2e", "%2E"].iter().find_map(|dot| rest.strip_prefix(dot)) {
+            rest = next;
+            dots += 1;
+        }
+        rest.is_empty() && (dots == 1 || dots == 2)
+    })
+}
+
+// === framing ===
+
+/// At most one length, digits only. hyper has seen to HTTP/1; in HTTP/2 a second or a crooked one
+/// would become an HTTP/1 upstream's framing.
+fn content_length(headers: &HeaderMap) -> Result<(), Fault> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else { return Ok(()) };
+    let digits = length.as_bytes();
+    if lengths.next().is_some() || digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(bad("the Content-Length header is not one number"));
+    }
+    Ok(())
+}
+
+/// `TE: trailers` is the one coding that may travel on: gRPC demands it.
+fn wants_trailers(headers: &HeaderMap) -> bool {
+    members(headers, &header::TE).any(|member| member.eq_ignore_ascii_case(b"trailers"))
+}
+
+// === stripping ===
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let nominated: Vec<HeaderName> = members(headers, &header::CONNECTION)
+        .filter_map(|member| HeaderName::from_bytes(member).ok())
+        .filter(|name| !NEVER_NOMINATED.contains(name) && !name.as_str().starts_with(OURS))
+        .collect();
+    for name in nominated {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Removes claims of identity, and headers that some servers cannot tell from ones we set, strip or
+/// check: CGI and WSGI read `X_Forwarded_For` as `X-Forwarded-For`.
+fn strip_lookalikes(headers: &mut HeaderMap) {
+    let unwanted: Vec<HeaderName> =
+        headers.keys().filter(|name| is_unwanted(name.as_str())).cloned().collect();
+    for name in unwanted {
+        headers.remove(name);
+    }
+}
+
+fn is_unwanted(name: &str) -> bool {
+    if !name.contains('_') {
+        return is_identity(name);
+    }
+    let plain = name.replace('_', "-");
+    is_identity(&plain)
+        || HOP_BY_HOP.contains(&plain.as_str())
+        || NEVER_NOMINATED.iter().any(|never| *never == plain.as_str())
+}
+
+fn is_identity(name: &str) -> bool {
+    name.starts_with(FORWARDED) || IDENTITY.contains(&name)
+}
+
+fn strip_ours(headers: &mut HeaderMap) {
+    let ours: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with(OURS)).cloned().collect();
+    for name in ours {
+        headers.remove(name);
+    }
+}
+
+/// Says who asked, in the words that upstreams read. A unix socket's peer has no address to tell.
+fn forwarded(headers: &mut HeaderMap, peer: &Peer) {
+    let scheme = if peer.tls.is_some() { "https" } else { "http" };
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    if let Some(address) = peer.address().and_then(|address| address_value(address.ip())) {
+        headers.insert(X_FORWARDED_FOR, address);
+    }
+}
+
+fn address_value(address: IpAddr) -> Option<HeaderValue> {
+    HeaderValue::try_from(address.to_string()).ok()
+}
+
+/// The members of a comma-separated header, over all its lines.
+fn members<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! Whose request it is: credentials become a [`Scope`], the proof that every cache call demands.
+//!
+//! Two requests share answers only inside one scope. A scope is a keyed hash, so that neither the
+//! store on disk nor a log lets anybody test a guessed credential; the credential itself is never
+//! kept. Without the key file a store's entries cannot be reached any more, by anybody.
+
+use std::{
+    fmt,
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+    sync::Arc,
+};
+
+use http::{HeaderMap, HeaderName};
+
+use crate::config::ScopeRule;
+
+/// Parts of a header's name that mark its value as a credential. Wider than `Authorization` and
+/// `x-api-key` on purpose: a header too many costs hits, a header too few shows one client's
+/// answers to another.
+const CREDENTIAL_MARKS: [&str; 7] =
+    ["auth", "cookie", "credential", "jwt", "key", "secret", "token"];
+
+/// Headers that bear no mark but choose on whose account an API answers.
+const ACCOUNTS: [&str; 2] = ["openai-organization", "openai-project"];
+
+/// Headers that bear a mark but identify a request, not a client: in the scope, they would make
+/// every request a tenant of its own.
+const NOT_CREDENTIALS: [&str; 3] = ["idempotency-key", "x-idempotency-key", "sec-websocket-key"];
+
+/// Names the tenants.
+#[derive(Clone)]
+pub struct Tenants {
+    rule: ScopeRule,
+    key: [u8; 32],
+}
+
+/// Whose answers a request may share: an opaque proof, made by [`Tenants`] alone.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Scope {
+    bytes: [u8; 32],
+    tenant: [u8; 16],
+}
+
+// === impl Tenants ===
+
+impl Tenants {
+    /// Tenants by `rule`, hashed under `key` (see [`tenant_key`]).
+    pub const fn new(rule: ScopeRule, key: [u8; 32]) -> Self {
+        Self { rule, key }
+    }
+
+    /// The scope of a request with these headers.
+    ///
+    /// By credential: everything in the headers that names a client counts, each with all its
+    /// values; requests without any share one anonymous scope. By header: `None` when the header is
+    /// absent or empty; such a request must bypass the cache.
+    pub fn scope(&self, headers: &HeaderMap) -> Option<Scope> {
+        match &self.rule {
+            ScopeRule::Shared => Some(self.hash("shared", &[])),
+            ScopeRule::Header(name) => {
+                let values: Vec<_> = headers.get_all(name).iter().collect();
+                if values.iter().all(|value| value.is_empty()) {
+                    return None;
+                }
+                let pairs: Vec<_> =
+                    values.iter().map(|value| (name.as_str(), value.as_bytes())).collect();
+                Some(self.hash("header", &pairs))
+            }
+            ScopeRule::Credential => {
+                let mut pairs: Vec<_> = headers
+                    .iter()
+                    .filter(|(name, _)| is_credential(name))
+                    .map(|(name, value)| (name.as_str(), value.as_bytes()))
+                    .collect();
+                // By name, so that the order of a client's headers does not matter; stable, so that
+                // the order of one header's values does.
+                pairs.sort_by_key(|(name, _)| *name);
+                Some(self.hash("credential", &pairs))
+            }
+        }
+    }
+
+    fn hash(&self, rule: &str, pairs: &[(&str, &[u8])]) -> Scope {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        framed(&mut hasher, b"reprise scope 1");
+        framed(&mut hasher, rule.as_bytes());
+        for (name, value) in pairs {
+            framed(&mut hasher, name.as_bytes());
+            framed(&mut hasher, value);
+        }
+        let bytes = *hasher.finalize().as_bytes();
+        let mut tenant = [0; 16];
+        tenant.copy_from_slice(&bytes[..16]);
+        Scope { bytes, tenant }
+    }
+}
+
+impl fmt::Debug for Tenants {
+    /// Never prints the key.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Tenants").field("rule", &self.rule).finish_non_exhaustive()
+    }
+}
+
+/// Feeds `part` so that no two lists of parts feed the same bytes.
+fn framed(hasher: &mut blake3::Hasher, part: &[u8]) {
+    hasher.update(&(part.len() as u64).to_le_bytes());
+    hasher.update(part);
+}
+
+fn is_credential(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    (bears_a_mark(name.as_bytes()) && !NOT_CREDENTIALS.contains(&name)) || ACCOUNTS.contains(&name)
+}
+
+/// One pass over the name: this runs for every header of every request.
+fn bears_a_mark(name: &[u8]) -> bool {
+    (0..name.len()).any(|at| {
+        matches!(name[at], b'a' | b'c' | b'j' | b'k' | b's' | b't')
+            && CREDENTIAL_MARKS.iter().any(|mark| name[at..].starts_with(mark.as_bytes()))
+    })
+}
+
+// === impl Scope ===
+
+impl Scope {
+    /// The tenant's public name, 32 hexadecimal digits: the same in all its namespaces.
+    pub fn tenant(&self) -> Arc<str> {
+        format!("{:032x}", u128::from_be_bytes(self.tenant)).into()
+    }
+
+    /// A compartment of this scope. Different names never share answers, nor does a namespace with
+    /// its parent.
+    #[must_use]
+    pub fn in_namespace(&self, name: &str) -> Self {
+        let mut hasher = blake3::Hasher::new_keyed(&self.bytes);
+        framed(&mut hasher, b"reprise namespace 1");
+        framed(&mut hasher, name.as_bytes());
+        Self { bytes: *hasher.finalize().as_bytes(), tenant: self.tenant }
+    }
+
+    /// For hashing into keys. Two scopes are the same exactly when these are.
+    pub const fn bytes(&self) -> &[u8; 32] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for Scope {
+    /// Enough to tell scopes apart in a log, too little to be one.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, ..] = self.bytes;
+        write!(out, "Scope({a:02x}{b:02x}{c:02x}{d:02x})")
+    }
+}
+
+// === the key ===
+
+/// Reads the tenants' key from `path`, or makes it there: 32 random bytes that only their owner may
+/// read. Of several processes that start at once, all get the same key.
+///
+/// Errors name the file: unreadable, not creatable, or of another length, which is never repaired:
+/// a new key would orphan every stored entry.
+pub fn tenant_key(path: &Path) -> io::Result<[u8; 32]> {
+    let named = |error: io::Error| {
+        io::Error::new(error.kind(), format!("the tenants' key {}: {error}", path.display()))
+    };
+    match read_key(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_key(path).and_then(|()| read_key(path)).map_err(named)
+        }
+        other => other.map_err(named),
+    }
+}
+
+fn read_key(path: &Path) -> io::Result<[u8; 32]> {
+    let found = fs::read(path)?;
+    let key = found.as_slice().try_into().map_err(|_| {
+        let length = found.len();
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("expected 32 bytes, found {length}; restore it, or remove it with the store"),
+        )
+    })?;
+    if fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
+        tracing::warn!(path = %path.display(), "others may read the tenants' key: chmod 600 it");
+    }
+    Ok(key)
+}
+
+/// Puts a whole new key at `path`, unless somebody else was first.
+fn make_key(path: &Path) -> io::Result<()> {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(io::Error::other)?;
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{:016x}", u64::from_ne_bytes(random_name()?)));
+    let draft = Path::new(&draft);
+    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft).and_then(
+        |mut file| {
+            file.write_all(&key)?;
+            file.sync_all()
+        },
+    );
+    // A link, not a rename: it fails when the name is taken, so the first process wins and nobody
+    // ever reads half a key.
+    let placed = written.and_then(|()| match fs::hard_link(draft, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    });
+    let removed = fs::remove_file(draft);
+    placed.and(removed)
+}
+
+fn random_name() -> io::Result<[u8; 8]> {
+    let mut name = [0; 8];
+    getrandom::fill(&mut name).map_err(io::Error::other)?;
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests;

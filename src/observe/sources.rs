@@ -1,0 +1,318 @@
+//! What the other rooms say of themselves when somebody looks: gauges and running totals.
+//!
+//! The rooms do not know Prometheus; the composition root turns their own reports into these. They
+//! are read at each scrape, so a series of a replica that is gone goes with it.
+
+use prometheus::{Counter, GaugeVec, Opts, core::Collector, proto::MetricFamily};
+use serde::Serialize;
+
+use crate::store::StoreReport;
+
+/// Where the reports come from. Each call is cheap and never waits.
+pub trait Sources: Send + Sync + 'static {
+    /// The memory tier.
+    fn memory(&self) -> MemoryReport;
+    /// The vector tier; `None` where it is off or not open yet.
+    fn store(&self) -> Option<StoreReport>;
+    /// The write-behind queue to the vector tier.
+    fn writes(&self) -> WritesReport;
+    /// The embedder; `None` where it is off or not loaded yet.
+    fn embed(&self) -> Option<EmbedReport>;
+    /// Each configured upstream.
+    fn upstreams(&self) -> Vec<UpstreamReport>;
+    /// Requests in flight.
+    fn flights(&self) -> FlightReport;
+    /// Lines of the log that found its buffer full: [`super::log::Dropped::total`].
+    fn dropped_log_lines(&self) -> u64;
+}
+
+/// The memory tier.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct MemoryReport {
+    /// Entries that it holds.
+    pub entries: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// `cache.max_bytes`.
+    pub max_bytes: u64,
+}
+
+/// The write-behind queue to the vector tier.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct WritesReport {
+    /// Answers that wait.
+    pub queued: u64,
+    /// Answers written.
+    pub written_total: u64,
+    /// Answers that found the queue full.
+    pub dropped_total: u64,
+    /// Answers that the store refused.
+    pub failed_total: u64,
+}
+
+/// The embedder.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct EmbedReport {
+    /// The model's name.
+    pub model: String,
+    /// Length of its vectors.
+    pub dimension: u64,
+    /// Prompts that wait.
+    pub queued: u64,
+    /// `embed.queue`.
+    pub queue_max: u64,
+    /// Prompts embedded.
+    pub texts_total: u64,
+    /// Runs of the model: `texts_total / batches_total` is the mean micro-batch.
+    pub batches_total: u64,
+    /// Prompts that found the queue full.
+    pub busy_total: u64,
+    /// Prompts that the model failed on.
+    pub failed_total: u64,
+    /// Prompts longer than the model's window.
+    pub beyond_window_total: u64,
+    /// What is wrong with it, while it is: its tier is off then.
+    pub trouble: Option<String>,
+}
+
+/// One upstream.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct UpstreamReport {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Second attempts.
+    pub retries_total: u64,
+    /// Its replicas.
+    pub replicas: Vec<ReplicaReport>,
+}
+
+/// One replica of an upstream.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ReplicaReport {
+    /// Its base URL.
+    pub url: String,
+    /// `healthy`, `ejected`, `probing`: a closed name. Only `ejected` counts as down.
+    pub state: &'static str,
+    /// Requests that it works on.
+    pub in_flight: u64,
+    /// Requests that it was sent.
+    pub requests_total: u64,
+    /// Requests that it failed.
+    pub failures_total: u64,
+    /// Smoothed time to the response head, seconds.
+    pub latency_seconds: f64,
+}
+
+/// Requests in flight that others may join.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct FlightReport {
+    /// Running answers.
+    pub running: u64,
+    /// Readers of running answers: clients and the recorder.
+    pub readers: u64,
+    /// Bytes that the logs of running answers hold.
+    pub bytes: u64,
+    /// `cache.flights_bytes`.
+    pub max_bytes: u64,
+    /// Flights begun.
+    pub led_total: u64,
+    /// Requests that joined one.
+    pub joined_total: u64,
+    /// Flights that grew past their bound: no longer joined, not stored.
+    pub overflowed_total: u64,
+    /// Flights that ended early because nobody needed them any more.
+    pub cancelled_total: u64,
+}
+
+/// All of it as Prometheus families.
+pub(super) fn families(sources: &dyn Sources) -> Result<Vec<MetricFamily>, prometheus::Error> {
+    let mut sampled = Sampled(Vec::new());
+    memory(&mut sampled, &sources.memory())?;
+    writes(&mut sampled, &sources.writes())?;
+    flights(&mut sampled, &sources.flights())?;
+    if let Some(report) = sources.store() {
+        store(&mut sampled, &report)?;
+    }
+    if let Some(report) = sources.embed() {
+        embed(&mut sampled, &report)?;
+    }
+    upstreams(&mut sampled, &sources.upstreams())?;
+    sampled.counter(
+        "reprise_log_dropped_lines_total",
+        "Lines of the log that were dropped since nobody read it fast enough.",
+        sources.dropped_log_lines(),
+    )?;
+    Ok(sampled.0)
+}
+
+type Done = Result<(), prometheus::Error>;
+
+fn memory(out: &mut Sampled, report: &MemoryReport) -> Done {
+    out.gauge("reprise_memory_entries", "Entries of the memory tier.", report.entries)?;
+    out.gauge("reprise_memory_bytes", "Size of the memory tier.", report.bytes)?;
+    out.gauge("reprise_memory_max_bytes", "The most that the memory tier holds.", report.max_bytes)
+}
+
+fn writes(out: &mut Sampled, report: &WritesReport) -> Done {
+    out.gauge("reprise_store_write_queue", "Answers waiting to be written.", report.queued)?;
+    let results = [
+        ("written", report.written_total),
+        ("dropped", report.dropped_total),
+        ("failed", report.failed_total),
+    ];
+    out.labelled(
+        Family::Counter,
+        "reprise_store_writes_total",
+        "Answers handed to the vector tier, by what became of them.",
+        &["result"],
+        results.map(|(result, count)| (vec![result.to_owned()], count as f64)),
+    )
+}
+
+fn store(out: &mut Sampled, report: &StoreReport) -> Done {
+    out.gauge("reprise_store_records", "Records of the vector tier.", report.records)?;
+    out.gauge("reprise_store_disk_bytes", "Size of the vector tier on disk.", report.disk_bytes)?;
+    out.labelled(
+        Family::Gauge,
+        "reprise_store_up",
+        "1 while the vector tier works, 0 while something is wrong with it.",
+        &["kind"],
+        [(vec![report.kind.to_owned()], f64::from(u8::from(report.trouble.is_none())))],
+    )
+}
+
+fn embed(out: &mut Sampled, report: &EmbedReport) -> Done {
+    out.gauge("reprise_embed_queue", "Prompts waiting to be embedded.", report.queued)?;
+    out.gauge("reprise_embed_queue_max", "The most that may wait.", report.queue_max)?;
+    out.labelled(
+        Family::Gauge,
+        "reprise_embed_up",
+        "1 while the embedder works, 0 while something is wrong with it.",
+        &["model"],
+        [(vec![report.model.clone()], f64::from(u8::from(report.trouble.is_none())))],
+    )?;
+    out.counter("reprise_embed_batches_total", "Runs of the model.", report.batches_total)?;
+    let results = [
+        ("embedded", report.texts_total),
+        ("busy", report.busy_total),
+        ("failed", report.failed_total),
+        ("beyond_window", report.beyond_window_total),
+    ];
+    out.labelled(
+        Family::Counter,
+        "reprise_embed_texts_total",
+        "Prompts handed to the embedder, by what became of them.",
+        &["result"],
+        results.map(|(result, count)| (vec![result.to_owned()], count as f64)),
+    )
+}
+
+fn flights(out: &mut Sampled, report: &FlightReport) -> Done {
+    out.gauge("reprise_flight_running", "Answers being made now.", report.running)?;
+    out.gauge("reprise_flight_readers", "Readers of answers being made now.", report.readers)?;
+    out.gauge("reprise_flight_bytes", "Bytes of answers being made now.", report.bytes)?;
+    out.gauge("reprise_flight_max_bytes", "The most that they may hold.", report.max_bytes)?;
+    let events = [
+        ("led", report.led_total),
+        ("joined", report.joined_total),
+        ("overflowed", report.overflowed_total),
+        ("cancelled", report.cancelled_total),
+    ];
+    out.labelled(
+        Family::Counter,
+        "reprise_flight_events_total",
+        "What happened to requests in flight.",
+        &["event"],
+        events.map(|(event, count)| (vec![event.to_owned()], count as f64)),
+    )
+}
+
+fn upstreams(out: &mut Sampled, reports: &[UpstreamReport]) -> Done {
+    let labels = ["route", "replica"];
+    let each = |value: fn(&ReplicaReport) -> f64| -> Vec<(Vec<String>, f64)> {
+        reports
+            .iter()
+            .flat_map(|upstream| {
+                upstream.replicas.iter().map(move |replica| {
+                    (vec![upstream.name.clone(), replica.url.clone()], value(replica))
+                })
+            })
+            .collect()
+    };
+    let up = |replica: &ReplicaReport| f64::from(u8::from(replica.state != "ejected"));
+    let help = "1 while the replica is asked, 0 while it is ejected.";
+    out.labelled(Family::Gauge, "reprise_upstream_up", help, &labels, each(up))?;
+    let help = "Requests that the replica works on.";
+    let values = each(|replica| replica.in_flight as f64);
+    out.labelled(Family::Gauge, "reprise_upstream_in_flight", help, &labels, values)?;
+    let help = "Smoothed time to the replica's response head.";
+    let values = each(|replica| replica.latency_seconds);
+    out.labelled(Family::Gauge, "reprise_upstream_latency_seconds", help, &labels, values)?;
+    let help = "Requests that the replica was sent.";
+    let values = each(|replica| replica.requests_total as f64);
+    out.labelled(Family::Counter, "reprise_upstream_requests_total", help, &labels, values)?;
+    let help = "Requests that the replica failed.";
+    let values = each(|replica| replica.failures_total as f64);
+    out.labelled(Family::Counter, "reprise_upstream_failures_total", help, &labels, values)?;
+    let help = "Second attempts.";
+    let values: Vec<_> = reports
+        .iter()
+        .map(|upstream| (vec![upstream.name.clone()], upstream.retries_total as f64))
+        .collect();
+    out.labelled(Family::Counter, "reprise_upstream_retries_total", help, &["route"], values)
+}
+
+/// What kind of metric a family is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    /// Goes up and down.
+    Gauge,
+    /// Only goes up.
+    Counter,
+}
+
+/// Families made of values that were read just now.
+pub(super) struct Sampled(pub(super) Vec<MetricFamily>);
+
+impl Sampled {
+    pub(super) fn gauge(&mut self, name: &str, help: &str, value: u64) -> Done {
+        self.labelled(Family::Gauge, name, help, &[], [(Vec::new(), value as f64)])
+    }
+
+    pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) -> Done {
+        self.labelled(Family::Counter, name, help, &[], [(Vec::new(), value as f64)])
+    }
+
+    /// One family with a series for each set of label values. Nothing to show, no family.
+    pub(super) fn labelled(
+        &mut self,
+        family: Family,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        series: impl IntoIterator<Item = (Vec<String>, f64)>,
+    ) -> Done {
+        let options = Opts::new(name, help);
+        let mut collected = match family {
+            Family::Gauge => {
+                let vec = GaugeVec::new(options, labels)?;
+                for (values, value) in series {
+                    vec.get_metric_with_label_values(&values)?.set(value);
+                }
+                vec.collect()
+            }
+            Family::Counter => {
+                let vec = prometheus::CounterVec::new(options, labels)?;
+                for (values, value) in series {
+                    let counter: Counter = vec.get_metric_with_label_values(&values)?;
+                    // `inc_by` panics below zero.
+                    counter.inc_by(value.max(0.0));
+                }
+                vec.collect()
+            }
+        };
+        collected.retain(|family| !family.get_metric().is_empty());
+        self.0.append(&mut collected);
+        Ok(())
+    }
+}

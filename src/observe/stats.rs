@@ -1,0 +1,133 @@
+//! The numbers of `/api/v1/stats`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{
+    EmbedReport, FlightReport, MemoryReport, Observer, Outcome, Sources, Stage, UpstreamReport,
+    WritesReport, quantiles::Snapshot,
+};
+use crate::store::StoreReport;
+
+/// Everything since the process started.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stats {
+    /// Reprise's own version.
+    pub version: &'static str,
+    /// Since the start.
+    pub uptime_seconds: f64,
+    /// Finished requests by outcome; all outcomes are there.
+    pub requests: BTreeMap<&'static str, u64>,
+    /// Requests that passed by the cache or one of its tiers, by reason.
+    pub bypass_reasons: BTreeMap<String, u64>,
+    /// What was said of nearest neighbours.
+    pub verdicts: BTreeMap<String, u64>,
+    /// Hits of all kinds (joined requests too) among requests that the cache was asked for: neither
+    /// bypass nor error. 0 while there are none.
+    pub hit_rate: f64,
+    /// What the cache spared the upstreams.
+    pub saved: Saved,
+    /// Whole requests by outcome, to the end of the body. Outcomes that never happened are left out.
+    pub latency: BTreeMap<&'static str, Latency>,
+    /// To the first piece of the body, by outcome.
+    pub first_token: BTreeMap<&'static str, Latency>,
+    /// Each stage that ever happened.
+    pub stages: BTreeMap<&'static str, Latency>,
+    /// The memory tier.
+    pub memory: MemoryReport,
+    /// The vector tier, where there is one.
+    pub store: Option<StoreReport>,
+    /// The write-behind queue.
+    pub writes: WritesReport,
+    /// The embedder, where there is one.
+    pub embed: Option<EmbedReport>,
+    /// The upstreams.
+    pub upstreams: Vec<UpstreamReport>,
+    /// Requests in flight.
+    pub flights: FlightReport,
+}
+
+/// What the cache spared the upstreams.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Saved {
+    /// Prompt and answer tokens.
+    pub tokens: u64,
+    /// Time that the upstreams had needed.
+    pub upstream_seconds: f64,
+}
+
+/// Quantiles of durations, by nearest rank, off by at most 1.6 % (64 ns below 4 us).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Latency {
+    /// How many were measured.
+    pub count: u64,
+    /// The median.
+    pub p50_ms: f64,
+    /// 90 % took at most so long.
+    pub p90_ms: f64,
+    /// 95 % took at most so long.
+    pub p95_ms: f64,
+    /// 99 % took at most so long.
+    pub p99_ms: f64,
+}
+
+impl Latency {
+    /// `None` where nothing was measured.
+    pub(super) fn of(snapshot: &Snapshot) -> Option<Self> {
+        let ms = |rank| Some(snapshot.quantile(rank)?.as_secs_f64() * 1000.0);
+        let (count, p50_ms) = (snapshot.count(), ms(0.5)?);
+        Some(Self { count, p50_ms, p90_ms: ms(0.9)?, p95_ms: ms(0.95)?, p99_ms: ms(0.99)? })
+    }
+}
+
+impl Stats {
+    pub(super) fn read(observer: &Observer, sources: &dyn Sources) -> Self {
+        let metrics = &observer.metrics;
+        let requests: BTreeMap<_, _> =
+            Outcome::ALL.map(|outcome| (outcome.name(), observer.requests(outcome))).into();
+        let by_outcome = |quantiles: &[_]| named(Outcome::ALL.map(Outcome::name), quantiles);
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_seconds: observer.began.elapsed().as_secs_f64(),
+            hit_rate: hit_rate(|outcome| observer.requests(outcome)),
+            requests,
+            bypass_reasons: metrics.reasons.counts().into_iter().collect(),
+            verdicts: metrics.verdicts.counts().into_iter().collect(),
+            saved: Saved {
+                tokens: metrics.saved_tokens.get(),
+                upstream_seconds: metrics.saved_upstream_seconds.get(),
+            },
+            latency: by_outcome(&metrics.totals),
+            first_token: by_outcome(&metrics.first_tokens),
+            stages: named(Stage::ALL.map(Stage::name), &metrics.stage_quantiles),
+            memory: sources.memory(),
+            store: sources.store(),
+            writes: sources.writes(),
+            embed: sources.embed(),
+            upstreams: sources.upstreams(),
+            flights: sources.flights(),
+        }
+    }
+}
+
+/// Hits among requests that the cache was asked for.
+pub(super) fn hit_rate(requests: impl Fn(Outcome) -> u64) -> f64 {
+    let sum = |wanted: fn(Outcome) -> bool| -> u64 {
+        Outcome::ALL.into_iter().filter(|outcome| wanted(*outcome)).map(&requests).sum()
+    };
+    let hits = sum(Outcome::spared_upstream);
+    let asked = hits + sum(|outcome| outcome == Outcome::Miss);
+    if asked == 0 { 0.0 } else { hits as f64 / asked as f64 }
+}
+
+fn named(
+    names: impl IntoIterator<Item = &'static str>,
+    quantiles: &[super::quantiles::Quantiles],
+) -> BTreeMap<&'static str, Latency> {
+    names
+        .into_iter()
+        .zip(quantiles)
+        .filter_map(|(name, quantiles)| Some((name, Latency::of(&quantiles.snapshot())?)))
+        .collect()
+}

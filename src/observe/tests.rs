@@ -1,0 +1,239 @@
+use std::{collections::BTreeSet, time::Duration};
+
+use super::*;
+use crate::store::StoreReport;
+
+/// Rooms that all have something to say.
+pub(crate) struct Rooms;
+
+impl Sources for Rooms {
+    fn memory(&self) -> MemoryReport {
+        MemoryReport { entries: 3, bytes: 4096, max_bytes: 1 << 29 }
+    }
+
+    fn store(&self) -> Option<StoreReport> {
+        Some(StoreReport { kind: "embedded", records: 7, disk_bytes: 9000, ..Default::default() })
+    }
+
+    fn writes(&self) -> WritesReport {
+        WritesReport { queued: 1, written_total: 7, dropped_total: 2, failed_total: 0 }
+    }
+
+    fn embed(&self) -> Option<EmbedReport> {
+        Some(EmbedReport {
+            model: "m".into(),
+            dimension: 384,
+            texts_total: 5,
+            ..Default::default()
+        })
+    }
+
+    fn upstreams(&self) -> Vec<UpstreamReport> {
+        let replica = |url: &str, state| ReplicaReport {
+            url: url.into(),
+            state,
+            requests_total: 11,
+            latency_seconds: 0.25,
+            ..Default::default()
+        };
+        vec![UpstreamReport {
+            name: "vllm".into(),
+            retries_total: 1,
+            replicas: vec![replica("http://a", "healthy"), replica("http://b", "ejected")],
+        }]
+    }
+
+    fn flights(&self) -> FlightReport {
+        FlightReport { running: 2, joined_total: 4, ..Default::default() }
+    }
+
+    fn dropped_log_lines(&self) -> u64 {
+        6
+    }
+}
+
+pub(super) fn observer() -> Arc<Observer> {
+    Observer::new(Settings {
+        prompts: Prompts::Withheld,
+        access: AccessLog::Written,
+        reasons: &["no_store", "lookup_deadline"],
+        verdicts: &["serve", "below_threshold"],
+    })
+    .unwrap()
+}
+
+/// Adds a finished request of `outcome`.
+fn request(observer: &Arc<Observer>, outcome: Outcome, change: impl FnOnce(&mut Record)) {
+    let mut guard = observer.begin(observer.request_id(&HeaderMap::new()));
+    guard.route = observer.route("vllm", "openai");
+    guard.outcome = outcome;
+    change(&mut guard);
+    guard.finish(BodyEnd::Complete);
+}
+
+fn line<'t>(text: &'t str, series: &str) -> Option<&'t str> {
+    text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))
+}
+
+#[test]
+fn the_contracts_series_exist_at_zero_from_the_start() {
+    let observer = observer();
+    observer.route("vllm", "openai");
+    let text = observer.scrape(&Rooms).unwrap();
+    for series in [
+        r#"reprise_requests_total{dialect="openai",outcome="hit_exact",route="vllm"}"#,
+        r#"reprise_requests_total{dialect="none",outcome="error",route="none"}"#,
+        r#"reprise_stage_seconds_count{stage="embed"}"#,
+        r#"reprise_first_token_seconds_count{outcome="miss"}"#,
+        "reprise_saved_tokens_total",
+        "reprise_saved_upstream_seconds_total",
+        r#"reprise_verdict_total{verdict="serve"}"#,
+        r#"reprise_bypass_total{reason="no_store"}"#,
+    ] {
+        assert_eq!(line(&text, series), Some("0"), "{series}\n{text}");
+    }
+    let build = format!("reprise_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(line(&text, &build), Some("1"));
+}
+
+#[test]
+fn the_rooms_reports_become_series() {
+    let text = observer().scrape(&Rooms).unwrap();
+    for (series, value) in [
+        ("reprise_memory_entries", "3"),
+        ("reprise_store_records", "7"),
+        (r#"reprise_store_up{kind="embedded"}"#, "1"),
+        (r#"reprise_store_writes_total{result="dropped"}"#, "2"),
+        (r#"reprise_embed_texts_total{result="embedded"}"#, "5"),
+        (r#"reprise_upstream_up{replica="http://a",route="vllm"}"#, "1"),
+        (r#"reprise_upstream_up{replica="http://b",route="vllm"}"#, "0"),
+        (r#"reprise_upstream_requests_total{replica="http://b",route="vllm"}"#, "11"),
+        (r#"reprise_flight_events_total{event="joined"}"#, "4"),
+        ("reprise_log_dropped_lines_total", "6"),
+    ] {
+        assert_eq!(line(&text, series), Some(value), "{series}\n{text}");
+    }
+    if cfg!(target_os = "linux") {
+        let resident: f64 = line(&text, "process_resident_memory_bytes").unwrap().parse().unwrap();
+        assert!(resident > 1e6);
+        assert!(line(&text, "process_open_fds").is_some(), "{text}");
+    }
+}
+
+/// The rules of `promtool check metrics` that can be told from the text.
+#[test]
+fn names_follow_prometheus_habits() {
+    let observer = observer();
+    request(&observer, Outcome::Miss, |record| record.fault = Some(crate::fault::Kind::Cut));
+    let text = observer.scrape(&Rooms).unwrap();
+    let mut helped = BTreeSet::new();
+    for line in text.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, help) = help.split_once(' ').unwrap();
+            assert!(help.ends_with('.'), "{name}: help is a sentence");
+            assert!(helped.insert(name.to_owned()), "{name} is there twice");
+        }
+        let Some(kind) = line.strip_prefix("# TYPE ") else { continue };
+        let (name, kind) = kind.split_once(' ').unwrap();
+        assert!(helped.contains(name), "{name} has no help");
+        assert!(name.starts_with("reprise_") || name.starts_with("process_"), "{name}");
+        assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+        for reserved in ["_count", "_sum", "_bucket", "_info_total"] {
+            assert!(!name.ends_with(reserved), "{name}");
+        }
+        for unit in ["milliseconds", "_ms", "_kb", "minutes", "megabytes"] {
+            assert!(!name.contains(unit), "{name}: base units only");
+        }
+        if kind == "histogram" {
+            assert!(name.ends_with("_seconds"), "{name}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finished_request_is_counted_everywhere() {
+    let observer = observer();
+    request(&observer, Outcome::HitSemantic, |record| {
+        record.stages.record(Stage::Embed, Duration::from_micros(1700));
+        record.reason = Some("lookup_deadline");
+        record.verdict = Some("serve");
+        record.tokens_saved = 21;
+        record.upstream_saved = Duration::from_millis(2500);
+        record.bytes_in = 5;
+        record.sent(8);
+    });
+    let text = observer.scrape(&Rooms).unwrap();
+    for (series, value) in [
+        (r#"reprise_requests_total{dialect="openai",outcome="hit_semantic",route="vllm"}"#, "1"),
+        (r#"reprise_stage_seconds_bucket{stage="embed",le="0.001"}"#, "0"),
+        (r#"reprise_stage_seconds_bucket{stage="embed",le="0.0025"}"#, "1"),
+        (r#"reprise_stage_seconds_count{stage="total"}"#, "1"),
+        (r#"reprise_first_token_seconds_count{outcome="hit_semantic"}"#, "1"),
+        (r#"reprise_bypass_total{reason="lookup_deadline"}"#, "1"),
+        (r#"reprise_verdict_total{verdict="serve"}"#, "1"),
+        ("reprise_saved_tokens_total", "21"),
+        ("reprise_saved_upstream_seconds_total", "2.5"),
+        ("reprise_received_bytes_total", "5"),
+        ("reprise_sent_bytes_total", "8"),
+        (r#"reprise_body_ends_total{end="complete"}"#, "1"),
+    ] {
+        assert_eq!(line(&text, series), Some(value), "{series}\n{text}");
+    }
+}
+
+#[test]
+fn a_route_asked_for_twice_is_the_same_one() {
+    let observer = observer();
+    assert!(Arc::ptr_eq(&observer.route("a", "openai"), &observer.route("a", "openai")));
+    assert!(!Arc::ptr_eq(&observer.route("a", "openai"), &observer.route("b", "openai")));
+}
+
+#[test]
+fn clients_cannot_make_series() {
+    let observer = observer();
+    let series = |observer: &Observer| observer.scrape(&Rooms).unwrap().lines().count();
+    request(&observer, Outcome::Miss, |_| {});
+    let before = series(&observer);
+    for number in 0..1000 {
+        request(&observer, Outcome::Miss, |record| {
+            record.model = Some(format!("model-{number}").into());
+            record.tenant = Some(format!("tenant-{number}").into());
+            record.path = format!("/{number}");
+        });
+    }
+    assert_eq!(series(&observer), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn statistics_add_up() {
+    let observer = observer();
+    for _ in 0..3 {
+        request(&observer, Outcome::HitExact, |_| {});
+    }
+    request(&observer, Outcome::Collapsed, |_| {});
+    request(&observer, Outcome::Bypass, |record| record.reason = Some("no_store"));
+    request(&observer, Outcome::Error, |_| {});
+    let mut slow = observer.begin(observer.request_id(&HeaderMap::new()));
+    slow.outcome = Outcome::Miss;
+    tokio::time::advance(Duration::from_secs(2)).await;
+    slow.finish(BodyEnd::Complete);
+
+    let stats = serde_json::to_value(observer.stats(&Rooms)).unwrap();
+    assert_eq!(stats["requests"]["hit_exact"], 3);
+    assert_eq!(stats["requests"]["hit_stale"], 0);
+    assert_eq!(stats["bypass_reasons"]["no_store"], 1);
+    assert_eq!(stats["bypass_reasons"]["lookup_deadline"], 0);
+    assert_eq!(stats["hit_rate"], 0.8, "4 of the 5 that the cache was asked for");
+    assert_eq!(stats["latency"]["miss"]["count"], 1);
+    let p50 = stats["latency"]["miss"]["p50_ms"].as_f64().unwrap();
+    assert!((p50 / 2000.0 - 1.0).abs() < 0.016, "{p50}");
+    assert!(stats["latency"].get("hit_stale").is_none());
+    assert_eq!(stats["uptime_seconds"], 2.0);
+    assert_eq!(stats["store"]["records"], 7);
+    assert_eq!(stats["upstreams"][0]["replicas"][1]["state"], "ejected");
+}
+
+#[test]
+fn a_hit_rate_of_nothing_is_zero() {
+    assert_eq!(stats::hit_rate(|_| 0), 0.0);
+}

@@ -1,0 +1,347 @@
+//! The two Edge shards of a collection, and everything that is asked of them.
+//!
+//! Edge blocks, and panics where it should fail (`flush` does so by design, and so does dropping a
+//! shard). Nothing here runs on the runtime's threads, and nothing here lets a panic out.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use qdrant_edge::{
+    CountRequest, CreateIndex, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard,
+    EdgeVectorParams, FacetRequest, FacetValue, FieldIndexOperations, Filter, HnswIndexConfig,
+    JsonPath, NamedQuery, OrderBy, OrderByInterface, PayloadFieldSchema, PointInsertOperations,
+    PointOperations, PointStructPersisted, QueryEnum, QueryRequest, Record as Point, ScoringQuery,
+    ScrollRequest, UpdateOperation, VectorStructInternal, WalOptions, WithPayloadInterface,
+    WithVector,
+};
+
+use super::{change::Change, logs, points};
+use crate::{
+    embed::Vector,
+    store::{EntryId, Neighbour, Record, Selector, StoreFault},
+};
+
+/// Edge's default vector has the empty name.
+const VECTOR: &str = "";
+
+/// Each shard preallocates one log segment of this size, and up to three exist at a time.
+const LOG_SEGMENT_BYTES: usize = 8 << 20;
+
+/// How Edge lays its segments out. Tests make them small.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    /// Length of a vector.
+    pub(super) dimension: usize,
+    /// Segments with more KiB of vectors than this get an HNSW graph when optimized: Edge's own
+    /// default, about 6,600 vectors of 384 numbers, below which a scan is as fast.
+    pub(super) index_above_kib: usize,
+}
+
+impl Layout {
+    pub(super) const fn new(dimension: usize) -> Self {
+        Self { dimension, index_above_kib: 10_000 }
+    }
+}
+
+/// An open collection.
+pub(super) struct Shards {
+    near: EdgeShard,
+    records: EdgeShard,
+    dir: PathBuf,
+}
+
+impl Shards {
+    /// Opens both shards under `dir`, creating what is not there.
+    pub(super) fn open(dir: &Path, layout: Layout) -> Result<Self, StoreFault> {
+        guarded("opening", || {
+            let vector = EdgeVectorParams::builder(layout.dimension, Distance::Cosine).build();
+            let near = config(layout).vector(VECTOR, vector).build();
+            let near = open_shard(&dir.join("near"), near)?;
+            let records = open_shard(&dir.join("records"), config(layout).build())?;
+            let shards = Self { near, records, dir: dir.to_owned() };
+            shards.ensure_indexes()?;
+            Ok(shards)
+        })
+    }
+
+    /// Applies `changes` in order. After an error anything may have been applied, and Edge may
+    /// refuse all further changes until the shards are opened again.
+    pub(super) fn apply(&self, changes: &[Change]) -> Result<(), StoreFault> {
+        guarded("writing", || {
+            for run in changes.chunk_by(|a, b| is_put(a) && is_put(b)) {
+                match run {
+                    [Change::Delete(ids)] => self.delete(ids)?,
+                    puts => self.put(puts)?,
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The record of this id, with its vector.
+    pub(super) fn get(&self, id: EntryId) -> Result<Option<Record>, StoreFault> {
+        let all = Some(WithPayloadInterface::Bool(true));
+        let found = self.records.retrieve(&[points::point_id(id)], all, None).map_err(failed)?;
+        let Some(payload) = found.into_iter().next().and_then(|point| point.payload) else {
+            return Ok(None);
+        };
+        let mut record = points::record(id, &payload)?;
+        if points::has_vector(&payload) {
+            record.vector = self.vector(id)?;
+        }
+        Ok(Some(record))
+    }
+
+    /// The nearest keys of one partition, nearest first.
+    pub(super) fn nearest(
+        &self,
+        partition: &Arc<str>,
+        vector: &Vector,
+        limit: usize,
+    ) -> Result<Vec<Neighbour>, StoreFault> {
+        let query = NamedQuery { query: vector.to_vec().into(), using: None };
+        let found = self.near.query(QueryRequest {
+            prefetches: Vec::new(),
+            query: Some(ScoringQuery::Vector(QueryEnum::Nearest(query))),
+            filter: Some(points::in_partition(partition)),
+            score_threshold: None,
+            limit,
+            offset: 0,
+            params: None,
+            with_vector: WithVector::Bool(false),
+            with_payload: WithPayloadInterface::Bool(true),
+        });
+        found.map_err(failed)?.iter().map(points::neighbour).collect()
+    }
+
+    /// How many records a selector means.
+    pub(super) fn count(&self, selector: &Selector) -> Result<u64, StoreFault> {
+        let request = CountRequest { filter: points::filter(selector), exact: true };
+        self.records.count(request).map(|count| count as u64).map_err(failed)
+    }
+
+    /// The distinct answers that a selector means, out of the index: no payload is read.
+    pub(super) fn answers(&self, selector: &Selector) -> Result<Vec<EntryId>, StoreFault> {
+        let request = FacetRequest {
+            key: points::path(points::field::ANSWER),
+            limit: usize::MAX,
+            filter: points::filter(selector),
+            exact: true,
+        };
+        let hits = self.records.facet(request).map_err(failed)?.hits;
+        let ids = hits.into_iter().filter_map(|hit| match hit.value {
+            FacetValue::Uuid(id) => Some(EntryId(id)),
+            FacetValue::Keyword(_) | FacetValue::Int(_) | FacetValue::Bool(_) => None,
+        });
+        Ok(ids.collect())
+    }
+
+    /// Up to `limit` ids of what a selector means.
+    pub(super) fn some(
+        &self,
+        selector: &Selector,
+        limit: usize,
+    ) -> Result<Vec<EntryId>, StoreFault> {
+        self.scroll(points::filter(selector), None, limit)
+    }
+
+    /// The ids of the `limit` records that were generated first.
+    pub(super) fn oldest(&self, limit: usize) -> Result<Vec<EntryId>, StoreFault> {
+        let key = points::path(points::field::GENERATED_MS);
+        let order = OrderBy { key, direction: None, start_from: None };
+        self.scroll(None, Some(OrderByInterface::Struct(order)), limit)
+    }
+
+    /// About how many records there are.
+    pub(super) fn len(&self) -> u64 {
+        self.records.info().points_count as u64
+    }
+
+    /// How many vectors a search must scan because no graph covers them.
+    pub(super) fn unindexed(&self) -> usize {
+        let info = self.near.info();
+        info.points_count.saturating_sub(info.indexed_vectors_count)
+    }
+
+    /// Brings all applied changes to disk, then frees the part of Edge's logs that this covers. The
+    /// caller sees to it that nothing is written or optimized meanwhile: Edge would panic.
+    pub(super) fn flush(&self) -> Result<(), StoreFault> {
+        guarded("flushing", || {
+            self.near.flush();
+            self.records.flush();
+            Ok(())
+        })?;
+        for name in ["near", "records"] {
+            logs::trim(&self.dir.join(name).join("wal"));
+        }
+        Ok(())
+    }
+
+    /// Builds graphs, merges segments and drops deleted points where it is worth it. Takes minutes of
+    /// CPU for a large store; lookups and changes go on meanwhile.
+    pub(super) fn optimize(&self) -> Result<(), StoreFault> {
+        guarded("optimizing", || {
+            self.near.optimize().map_err(failed)?;
+            self.records.optimize().map_err(failed)?;
+            // The segment that takes the changes from now on may be new, and without indexes.
+            self.ensure_indexes()
+        })
+    }
+
+    /// Closes both shards, which flushes them; a panic in one of them does not reach the other.
+    pub(super) fn close(self) {
+        let Self { near, records, dir: _ } = self;
+        for shard in [near, records] {
+            if let Err(fault) = guarded(
+                "closing",
+                AssertUnwindSafe(|| {
+                    drop(shard);
+                    Ok(())
+                }),
+            ) {
+                tracing::warn!(%fault, "a shard did not close cleanly");
+            }
+        }
+    }
+
+    fn vector(&self, id: EntryId) -> Result<Option<Vector>, StoreFault> {
+        let nothing = Some(WithPayloadInterface::Bool(false));
+        let with_vector = Some(WithVector::Bool(true));
+        let found = self.near.retrieve(&[points::point_id(id)], nothing, with_vector);
+        let point: Option<Point> = found.map_err(failed)?.into_iter().next();
+        Ok(match point.and_then(|point| point.vector) {
+            Some(VectorStructInternal::Single(vector)) => Some(vector.into()),
+            _ => None,
+        })
+    }
+
+    fn scroll(
+        &self,
+        filter: Option<Filter>,
+        order_by: Option<OrderByInterface>,
+        limit: usize,
+    ) -> Result<Vec<EntryId>, StoreFault> {
+        let request = ScrollRequest {
+            offset: None,
+            limit: Some(limit),
+            filter,
+            with_payload: Some(WithPayloadInterface::Bool(false)),
+            with_vector: WithVector::Bool(false),
+            order_by,
+        };
+        let (found, _) = self.records.scroll(request).map_err(failed)?;
+        Ok(found.iter().filter_map(|point| points::entry_id(&point.id)).collect())
+    }
+
+    fn put(&self, puts: &[Change]) -> Result<(), StoreFault> {
+        // Within one batch the last word on an id counts, also on whether it has a vector.
+        let mut latest = HashMap::with_capacity(puts.len());
+        for change in puts {
+            if let Change::Put(record) = change {
+                latest.insert(record.id, record);
+            }
+        }
+        let near = latest.values().filter_map(|record| points::near_point(record)).collect();
+        let bare = latest.values().filter(|record| record.vector.is_none());
+        let bare: Vec<_> = bare.map(|record| record.id).collect();
+        upsert(&self.near, near)?;
+        remove(&self.near, &bare)?;
+        upsert(&self.records, latest.values().map(|record| points::record_point(record)).collect())
+    }
+
+    fn delete(&self, ids: &[EntryId]) -> Result<(), StoreFault> {
+        remove(&self.near, ids)?;
+        remove(&self.records, ids)
+    }
+
+    /// Creating an index that exists is a no-op.
+    fn ensure_indexes(&self) -> Result<(), StoreFault> {
+        index(&self.near, points::near_indexes())?;
+        index(&self.records, points::record_indexes())
+    }
+}
+
+const fn is_put(change: &Change) -> bool {
+    matches!(change, Change::Put(_))
+}
+
+fn config(layout: Layout) -> qdrant_edge::EdgeConfigBuilder {
+    // Building a graph must leave cores to the traffic, on whatever machine this is.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    EdgeConfig::builder()
+        .on_disk_payload(true)
+        .hnsw_config(HnswIndexConfig {
+            max_indexing_threads: (cores / 2).clamp(1, 8),
+            ..HnswIndexConfig::default()
+        })
+        .optimizers(EdgeOptimizersConfig {
+            indexing_threshold: Some(layout.index_above_kib),
+            // Each segment costs a search about as much as any other, however small it is.
+            default_segment_number: Some(2),
+            // Evicting an eighth of a full store must be enough to get disk space back.
+            deleted_threshold: Some(0.1),
+            vacuum_min_vector_number: Some(100),
+            ..EdgeOptimizersConfig::default()
+        })
+        .wal_options(WalOptions { segment_capacity: LOG_SEGMENT_BYTES, ..WalOptions::default() })
+}
+
+fn open_shard(dir: &Path, config: EdgeConfig) -> Result<EdgeShard, StoreFault> {
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    logs::trim(&dir.join("wal"));
+    // What an interrupted optimization had built so far.
+    std::fs::remove_dir_all(dir.join("temp_segments")).ok();
+    // Loading an empty folder with a configuration creates the shard.
+    EdgeShard::load(dir, Some(config)).map_err(failed)
+}
+
+fn index(shard: &EdgeShard, fields: Vec<(JsonPath, PayloadFieldSchema)>) -> Result<(), StoreFault> {
+    for (field_name, schema) in fields {
+        let index = CreateIndex { field_name, field_schema: Some(schema) };
+        let operation = FieldIndexOperations::CreateIndex(index);
+        shard.update(UpdateOperation::FieldIndexOperation(operation)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn upsert(shard: &EdgeShard, points: Vec<PointStructPersisted>) -> Result<(), StoreFault> {
+    if points.is_empty() {
+        return Ok(());
+    }
+    let points = PointInsertOperations::PointsList(points);
+    let operation = UpdateOperation::PointOperation(PointOperations::UpsertPoints(points));
+    shard.update(operation).map_err(failed)
+}
+
+fn remove(shard: &EdgeShard, ids: &[EntryId]) -> Result<(), StoreFault> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let ids = ids.iter().map(|id| points::point_id(*id)).collect();
+    let operation = UpdateOperation::PointOperation(PointOperations::DeletePoints { ids });
+    shard.update(operation).map_err(failed)
+}
+
+/// Turns a panic inside Edge into a fault.
+pub(super) fn guarded<T>(
+    doing: &str,
+    work: impl FnOnce() -> Result<T, StoreFault>,
+) -> Result<T, StoreFault> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let message = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        Err(StoreFault::Failed(format!("a panic while {doing}: {message}")))
+    })
+}
+
+fn failed(error: impl fmt::Display) -> StoreFault {
+    StoreFault::Failed(error.to_string())
+}

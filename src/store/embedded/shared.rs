@@ -1,0 +1,105 @@
+//! What the store's threads share: the shards, who may do what to them, and how they are.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::{
+    collection::Collection,
+    room,
+    shards::{Layout, Shards, guarded},
+};
+use crate::store::{StoreFault, StoreReport};
+
+/// So many failed lookups in a row, and the writer opens the shards again.
+const FAULTS_UNTIL_REOPEN: u32 = 8;
+
+/// Shared by the handle and all threads of one store.
+pub(super) struct Shared {
+    pub(super) collection: Collection,
+    pub(super) layout: Layout,
+    /// `None` while they are being opened again, or could not be. Whoever takes this for writing
+    /// holds `maintenance`, so no optimization (minutes of reading) can make the lookups wait.
+    pub(super) shards: RwLock<Option<Shards>>,
+    /// Held by whoever flushes, optimizes or reopens: Edge panics where a flush meets an optimization.
+    pub(super) maintenance: Mutex<()>,
+    pub(super) records: AtomicU64,
+    pub(super) disk_bytes: AtomicU64,
+    /// Finished optimizations.
+    pub(super) compactions: AtomicU64,
+    /// What is wrong now.
+    pub(super) trouble: Mutex<Option<String>>,
+    /// What went wrong when opening, for as long as the process lives.
+    pub(super) notice: Option<String>,
+    /// Failed lookups since the last good one.
+    faults: AtomicU32,
+}
+
+impl Shared {
+    pub(super) fn new(
+        collection: Collection,
+        layout: Layout,
+        shards: Shards,
+        notice: Option<String>,
+    ) -> Self {
+        let records = AtomicU64::new(shards.len());
+        let disk_bytes = AtomicU64::new(room::taken(&collection.dir));
+        Self {
+            collection,
+            layout,
+            shards: RwLock::new(Some(shards)),
+            maintenance: Mutex::new(()),
+            records,
+            disk_bytes,
+            compactions: AtomicU64::new(0),
+            trouble: Mutex::new(None),
+            notice,
+            faults: AtomicU32::new(0),
+        }
+    }
+
+    /// Asks the shards something. A panic in there is a fault of this one question.
+    pub(super) fn read<T>(
+        &self,
+        ask: impl FnOnce(&Shards) -> Result<T, StoreFault>,
+    ) -> Result<T, StoreFault> {
+        let result = match &*self.shards.read() {
+            Some(shards) => guarded("reading", || ask(shards)),
+            None => return Err(StoreFault::Unavailable("it is being opened again".to_owned())),
+        };
+        match &result {
+            Ok(_) => self.faults.store(0, Ordering::Relaxed),
+            Err(_) => {
+                self.faults.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        result
+    }
+
+    /// Whether lookups keep failing; asking resets the count, so each streak is acted on once.
+    pub(super) fn lookups_keep_failing(&self) -> bool {
+        let failing = self.faults.load(Ordering::Relaxed) >= FAULTS_UNTIL_REOPEN;
+        if failing {
+            self.faults.store(0, Ordering::Relaxed);
+        }
+        failing
+    }
+
+    pub(super) fn report(&self) -> StoreReport {
+        StoreReport {
+            kind: "embedded",
+            collection: self.collection.name.clone(),
+            records: self.records.load(Ordering::Relaxed),
+            disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
+            trouble: self.trouble.lock().clone().or_else(|| self.notice.clone()),
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(shards) = self.shards.get_mut().take() {
+            shards.close();
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! The embedded store against real files, real threads and real deaths.
+
+use std::{
+    io::{BufRead, BufReader, Write as _},
+    path::Path,
+    pin::Pin,
+    process::{Child, Command, Stdio},
+    task::{Context, Poll, Waker},
+};
+
+use super::*;
+use crate::store::contract::{self, DIMENSION, record, unit_vector};
+
+fn options(path: &Path) -> EmbeddedOptions {
+    let identity = Identity {
+        name: "test".into(),
+        digest: "0123456789abcdef".into(),
+        dimension: DIMENSION,
+        window_tokens: 256,
+    };
+    EmbeddedOptions {
+        path: path.to_owned(),
+        identity,
+        queue: 1024,
+        compact_after: 10_000,
+        max_bytes: 1 << 40,
+    }
+}
+
+fn open(path: &Path) -> Embedded {
+    Embedded::open(options(path)).unwrap()
+}
+
+/// Flushes all the time and builds graphs over a few dozen vectors.
+fn open_restless(path: &Path, compact_after: usize) -> Embedded {
+    let habits = Habits {
+        flush_every: Duration::from_millis(5),
+        journal_max_bytes: 64 << 10,
+        compact_after,
+        max_bytes: u64::MAX,
+    };
+    let layout = Layout { dimension: DIMENSION, index_above_kib: 100 };
+    Embedded::open_with(&options(path), layout, habits).unwrap()
+}
+
+fn collection(path: &Path) -> PathBuf {
+    path.join("v1-test-0123456789abcdef-384")
+}
+
+/// Starts `future` without waiting for it.
+fn start<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Poll<T> {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[tokio::test]
+async fn it_keeps_the_contract() {
+    let dir = tempfile::tempdir().unwrap();
+    contract::check(async || open(dir.path())).await;
+}
+
+#[tokio::test]
+async fn it_keeps_the_contract_while_it_flushes_and_optimizes_all_the_time() {
+    let dir = tempfile::tempdir().unwrap();
+    contract::check(async || open_restless(dir.path(), 50)).await;
+}
+
+#[tokio::test]
+async fn another_embedder_gets_a_collection_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.put(vec![record(1)]).await.unwrap();
+    let mut other = options(dir.path());
+    other.identity.digest = "fedcba9876543210".into();
+    let other = Embedded::open(other).unwrap();
+    assert_eq!(other.get(record(1).id).await, Ok(None));
+    drop((store, other));
+    assert!(open(dir.path()).get(record(1).id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn two_cannot_have_one_store_and_closing_hands_it_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(dir.path());
+    let second = Embedded::open(options(dir.path()));
+    assert!(matches!(second, Err(OpenError::Locked(_))));
+    drop(first);
+    open(dir.path());
+}
+
+#[tokio::test]
+async fn a_corrupt_segment_is_set_aside_and_a_fresh_store_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.put(vec![record(1)]).await.unwrap();
+    assert_eq!(store.report().trouble, None);
+    drop(store);
+    let segments = std::fs::read_dir(collection(dir.path()).join("near/segments")).unwrap();
+    for segment in segments {
+        std::fs::write(segment.unwrap().path().join("segment.json"), b"{ not a segment").unwrap();
+    }
+
+    let store = open(dir.path());
+    assert_eq!(store.get(record(1).id).await, Ok(None));
+    store.put(vec![record(2)]).await.unwrap();
+    assert_eq!(store.get(record(2).id).await, Ok(Some(record(2))));
+    let trouble = store.report().trouble.unwrap();
+    assert!(trouble.contains("set aside"), "{trouble}");
+    let names = std::fs::read_dir(dir.path()).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| name.contains(".corrupt-")).count(), 1);
+}
+
+#[tokio::test]
+async fn bytes_behind_the_journals_last_frame_cost_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.put(vec![record(1)]).await.unwrap();
+    drop(store);
+    std::fs::write(collection(dir.path()).join("journal"), b"half a frame").unwrap();
+    let store = open(dir.path());
+    assert_eq!(store.get(record(1).id).await, Ok(Some(record(1))));
+    assert_eq!(store.report().trouble, None);
+}
+
+#[tokio::test]
+async fn a_full_queue_is_busy_at_once_and_what_was_accepted_is_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(EmbeddedOptions { queue: 1, ..options(dir.path()) }).unwrap();
+    let held = store.shared.shards.write();
+    let (mut puts, mut gets) = (Vec::new(), Vec::new());
+    for seed in 0.. {
+        let mut put = store.put(vec![record(seed)]);
+        match start(&mut put) {
+            Poll::Pending => puts.push(put),
+            Poll::Ready(result) => {
+                assert_eq!(result, Err(StoreFault::Busy));
+                break;
+            }
+        }
+    }
+    loop {
+        let mut get = store.get(EntryId(7));
+        match start(&mut get) {
+            Poll::Pending => gets.push(get),
+            Poll::Ready(result) => {
+                assert_eq!(result, Err(StoreFault::Busy));
+                break;
+            }
+        }
+    }
+    drop(held);
+    let written = puts.len() as u64;
+    for put in puts {
+        assert_eq!(put.await, Ok(()));
+    }
+    for get in gets {
+        assert_eq!(get.await, Ok(None));
+    }
+    assert_eq!(store.count(Selector::All).await, Ok(written));
+}
+
+#[tokio::test]
+async fn waiting_records_may_take_only_so_much_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let held = store.shared.shards.write();
+    let large = |seed| Record { payload: vec![0; 30 << 20].into(), ..record(seed) };
+    // A deletion does not collect puts behind it: they stay in the queue.
+    let mut first = store.delete(Selector::All);
+    assert!(start(&mut first).is_pending());
+    let mut puts: Vec<_> = (0..3).map(|seed| store.put(vec![large(seed)])).collect();
+    assert!(start(&mut puts[0]).is_pending());
+    assert!(start(&mut puts[1]).is_pending());
+    assert_eq!(start(&mut puts[2]), Poll::Ready(Err(StoreFault::Busy)));
+    // Given up while it waits: neither written nor counted any more.
+    drop(puts);
+    drop(held);
+    assert_eq!(first.await, Ok(0));
+    assert_eq!(store.flush().await, Ok(()));
+    assert_eq!(store.count(Selector::All).await, Ok(0));
+    store.put(vec![large(4)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn wrong_vectors_are_refused_before_they_touch_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let short = Record { vector: Some([1.0; 3].into()), ..record(1) };
+    let mut infinite = unit_vector(1).to_vec();
+    infinite[5] = f32::NAN;
+    let infinite = Record { vector: Some(infinite.into()), ..record(1) };
+    for wrong in [short, infinite] {
+        let vector = wrong.vector.clone().unwrap();
+        assert!(matches!(store.put(vec![wrong]).await, Err(StoreFault::Failed(_))));
+        let nearest = store.nearest("p".into(), vector, 1).await;
+        assert!(matches!(nearest, Err(StoreFault::Failed(_))));
+    }
+    assert_eq!(store.put(vec![record(1)]).await, Ok(()));
+}
+
+#[tokio::test]
+async fn shards_that_keep_failing_are_opened_again_with_all_that_was_put() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_restless(dir.path(), usize::MAX);
+    store.put((0..50).map(record).collect()).await.unwrap();
+    let lost = store.shared.shards.write().take().unwrap();
+    lost.close();
+    let mut failures = 0;
+    let recovered = loop {
+        match store.get(record(7).id).await {
+            Ok(found) => break found,
+            Err(fault) => {
+                assert!(matches!(fault, StoreFault::Unavailable(_)), "{fault}");
+                failures += 1;
+                store.shared.read(|_| Ok(())).ok();
+                store.flush().await.ok();
+            }
+        }
+    };
+    assert!(failures >= 1);
+    assert_eq!(recovered, Some(record(7)));
+    assert_eq!(store.put(vec![record(60)]).await, Ok(()));
+    assert_eq!(store.count(Selector::All).await, Ok(51));
+}
+
+#[tokio::test]
+async fn lookups_are_right_while_the_store_is_optimized() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_restless(dir.path(), 500);
+    let partition: Arc<str> = "one".into();
+    let in_one = |seed| Record { partition: Arc::clone(&partition), ..record(seed) };
+    let done = || store.shared.compactions.load(std::sync::atomic::Ordering::Relaxed);
+    let mut next = 0;
+    let mut searched_during = 0;
+    while done() < 3 {
+        let seeds = next..next + 100;
+        next = seeds.end;
+        let mut batch: Vec<_> = seeds.map(in_one).collect();
+        batch[99].vector = None;
+        store.put(batch).await.unwrap();
+        for seed in [next - 2, next / 2 / 100 * 100, 0] {
+            let during = store.shared.maintenance.is_locked();
+            let nearest =
+                store.nearest(Arc::clone(&partition), unit_vector(seed), 3).await.unwrap();
+            assert_eq!(nearest[0].id, record(seed).id);
+            assert!(nearest[0].similarity > 0.9999);
+            assert_eq!(nearest.len(), 3);
+            searched_during += usize::from(during);
+        }
+        assert_eq!(store.count(Selector::All).await, Ok(next));
+    }
+    assert!(searched_during > 0);
+    for seed in 0..next {
+        let nearest = store.nearest(Arc::clone(&partition), unit_vector(seed), 1).await.unwrap();
+        let bare = seed % 100 == 99;
+        assert_eq!(nearest[0].id != record(seed).id, bare, "{seed}");
+    }
+    let elsewhere = store.nearest("two".into(), unit_vector(0), 5).await;
+    assert_eq!(elsewhere, Ok(vec![]));
+}
+
+#[tokio::test]
+async fn over_the_quota_the_oldest_go_and_writing_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let habits = Habits {
+        flush_every: Duration::from_millis(5),
+        journal_max_bytes: 1 << 20,
+        compact_after: usize::MAX,
+        max_bytes: 96 << 20,
+    };
+    let layout = Layout::new(DIMENSION);
+    let store = Embedded::open_with(&options(dir.path()), layout, habits).unwrap();
+    let large = |seed: u64| {
+        let noise = unit_vector(seed);
+        let noise = noise.iter().flat_map(|number| number.to_le_bytes());
+        let payload = noise.cycle().take(128 << 10).collect::<Vec<_>>();
+        // No two bytes in a row repeat at a distance that LZ4 sees.
+        let payload = payload.iter().enumerate().map(|(index, byte)| byte ^ (index >> 7) as u8);
+        Record { payload: payload.collect::<Vec<_>>().into(), ..record(seed) }
+    };
+    let (mut seed, mut full, mut after) = (0, 0, 0);
+    while after < 20 {
+        match store.put(vec![large(seed)]).await {
+            Ok(()) => {
+                seed += 1;
+                after += u64::from(full > 0);
+            }
+            Err(fault) => {
+                assert!(matches!(fault, StoreFault::Full(_)), "{fault}");
+                assert!(store.report().trouble.is_some());
+                assert!(store.get(large(seed - 1).id).await.unwrap().is_some());
+                full += 1;
+                store.flush().await.unwrap();
+            }
+        }
+    }
+    assert_eq!(store.report().trouble, None);
+    assert_eq!(store.get(large(0).id).await, Ok(None));
+    assert_eq!(store.get(large(seed - 1).id).await, Ok(Some(large(seed - 1))));
+}
+
+/// The child of the next test: writes and deletes until it is killed, and says what was acknowledged.
+#[tokio::test]
+async fn writer_that_gets_killed() {
+    let (Ok(path), Ok(round)) = (std::env::var(CHILD_PATH), std::env::var(CHILD_ROUND)) else {
+        return;
+    };
+    let round: u64 = round.parse().unwrap();
+    let store = open_restless(Path::new(&path), 60);
+    let mut said = std::io::stdout().lock();
+    for index in 0.. {
+        let seed = round * 1_000_000 + index * 2;
+        store.put(vec![record(seed), record(seed + 1)]).await.unwrap();
+        writeln!(said, "\nput {seed}").unwrap();
+        if index % 7 == 6 {
+            store.delete(Selector::Answer(record(seed - 4).id)).await.unwrap();
+            writeln!(said, "\ngone {}", seed - 4).unwrap();
+        }
+    }
+}
+
+const CHILD_PATH: &str = "REPRISE_TEST_STORE_PATH";
+const CHILD_ROUND: &str = "REPRISE_TEST_STORE_ROUND";
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_being_killed_at_any_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut put, mut gone) = (Vec::new(), Vec::new());
+    // How many acknowledgements the killer waits for: short and long lives, over the same files.
+    for (round, acknowledged) in [3, 40, 1, 250, 17, 400, 90].into_iter().enumerate() {
+        let mut child = spawn_writer(dir.path(), round);
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut heard = 0;
+        while let Some(Ok(line)) = lines.next() {
+            match line.split_once(' ').map(|(what, seed)| (what, seed.parse::<u64>())) {
+                Some(("put", Ok(seed))) => put.extend([seed, seed + 1]),
+                Some(("gone", Ok(seed))) => gone.push(seed),
+                _ => continue,
+            }
+            heard += 1;
+            if heard == acknowledged {
+                // SIGKILL; what it had still said by then is read on.
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+        assert!(heard >= acknowledged, "the writer ended by itself after {heard}");
+        check_survivors(dir.path(), &put, &gone).await;
+    }
+}
+
+fn spawn_writer(path: &Path, round: usize) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["store::embedded::tests::writer_that_gets_killed", "--exact", "--nocapture"])
+        .env(CHILD_PATH, path)
+        .env(CHILD_ROUND, round.to_string())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+async fn check_survivors(path: &Path, put: &[u64], gone: &[u64]) {
+    let store = open_restless(path, usize::MAX);
+    assert_eq!(store.report().trouble, None);
+    for seed in put {
+        let stored = store.get(record(*seed).id).await.unwrap();
+        let nearest = store.nearest(record(*seed).partition, unit_vector(*seed), 2).await.unwrap();
+        let nearest: Vec<_> = nearest.iter().map(|near| near.id).collect();
+        if gone.contains(seed) {
+            assert_eq!((stored, nearest), (None, vec![]), "{seed} came back");
+        } else {
+            // A deletion may have been done but not acknowledged: only the last even seed of a life.
+            let Some(stored) = stored else {
+                assert!(unacknowledged_deletion(*seed, put, gone), "{seed} is lost");
+                continue;
+            };
+            assert_eq!(stored, record(*seed));
+            assert_eq!(nearest, [stored.id]);
+        }
+    }
+}
+
+/// Whether the child may have died between deleting `seed` and saying so.
+fn unacknowledged_deletion(seed: u64, put: &[u64], gone: &[u64]) -> bool {
+    let index = (seed % 1_000_000) / 2 + 2;
+    let deletes = seed % 2 == 0 && index % 7 == 6;
+    deletes && !gone.contains(&seed) && put.contains(&(seed + 5)) && !put.contains(&(seed + 6))
+}

@@ -1,0 +1,197 @@
+//! What comes back: a head at once, and a body that keeps its connection until its end.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Duration, Instant};
+
+use super::{
+    Protocol, deadline::Limits, http1::Http1, http2::Stream, replica::InFlight, watchdog::Watchdog,
+};
+use crate::fault::Fault;
+
+/// An answer whose head has come.
+#[derive(Debug)]
+pub struct Reply {
+    /// Status and headers, as the replica sent them, hop-by-hop ones included.
+    pub head: http::response::Parts,
+    /// The rest.
+    pub body: ReplyBody,
+    /// Where the time went so far.
+    pub timing: Timing,
+    /// Base URL of the replica that answered.
+    pub replica: Arc<str>,
+    /// What the replica speaks.
+    pub protocol: Protocol,
+}
+
+/// The time to a response head, of the attempt that succeeded.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Waiting for a connection that somebody else opened or had.
+    pub queue: Duration,
+    /// Opening one, DNS to TLS; `None` where an open one was used.
+    pub connect: Option<Duration>,
+    /// From the request given to the connection to the response head.
+    pub first_byte: Duration,
+}
+
+/// A response body.
+///
+/// It times itself (`timeouts.idle`, `timeouts.lifetime`); an error is its last item. It holds its
+/// connection and its place in the replica's load until its end. Dropped earlier, it closes the
+/// HTTP/1.1 connection or resets the HTTP/2 stream, so that the model server stops generating.
+pub struct ReplyBody {
+    source: Source,
+    limits: Limits,
+    /// The end of the whole exchange.
+    end: Instant,
+    /// Since when the reader has waited in vain. A reader who does not ask is not waiting: a slow
+    /// client is not the upstream's silence.
+    waiting_since: Option<Instant>,
+    flight: Option<InFlight>,
+}
+
+/// Where the bytes come from.
+pub(super) enum Source {
+    Http1 { body: Incoming, wire: Box<Http1> },
+    // In the order in which they must be dropped: the body resets the stream.
+    Http2 { body: Incoming, watchdog: Watchdog, _stream: Stream },
+    Ended,
+}
+
+impl ReplyBody {
+    pub(super) fn new(source: Source, limits: Limits, end: Instant, flight: InFlight) -> Self {
+        let mut this = Self { source, limits, end, waiting_since: None, flight: Some(flight) };
+        if this.is_over() {
+            this.finish();
+        }
+        this
+    }
+
+    /// Whether hyper knows that nothing more comes.
+    fn is_over(&self) -> bool {
+        match &self.source {
+            Source::Http1 { body, .. } | Source::Http2 { body, .. } => body.is_end_stream(),
+            Source::Ended => true,
+        }
+    }
+
+    /// A clean end: the connection may serve the next exchange, if the request is through too.
+    fn finish(&mut self) {
+        let source = std::mem::replace(&mut self.source, Source::Ended);
+        let Some(flight) = self.flight.take() else { return };
+        if let Source::Http1 { wire, .. } = source
+            && wire.is_free()
+        {
+            flight.replica.pool.put(wire);
+        }
+    }
+
+    /// Ends with an error; whatever was open is closed by the drop.
+    fn fail(&mut self, fault: impl FnOnce(&InFlight) -> Fault) -> Fault {
+        self.source = Source::Ended;
+        match self.flight.take() {
+            // The client's own upload failing is the reason, whatever the upstream made of it.
+            Some(flight) => flight.upload_fault().unwrap_or_else(|| fault(&flight)),
+            None => Fault::new(crate::fault::Kind::Internal, "a reply failed after its end"),
+        }
+    }
+
+    /// Ready with a fault once waiting has lasted too long.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+        let watchdog = match &mut self.source {
+            Source::Http1 { wire, .. } => &mut wire.watchdog,
+            Source::Http2 { watchdog, .. } => watchdog,
+            Source::Ended => return Poll::Pending,
+        };
+        let mut since = *self.waiting_since.get_or_insert_with(Instant::now);
+        // Silence means both ways: an upload that goes on is no silence.
+        if let Some(upload) = self.flight.as_ref().and_then(|flight| flight.upload.as_ref()) {
+            since = since.max(upload.last_move());
+        }
+        let silent_at = since + self.limits.idle;
+        ready!(watchdog.poll_passed(cx, silent_at.min(self.end)));
+        let Limits { idle, lifetime, .. } = self.limits;
+        let silent = silent_at < self.end;
+        Poll::Ready(self.fail(|flight| {
+            let peer = flight.replica.peer();
+            if silent { peer.idle_timeout(idle) } else { peer.lifetime_timeout(lifetime) }
+        }))
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let this = self.get_mut();
+        let polled = match &mut this.source {
+            Source::Http1 { body, wire } => {
+                wire.drive(cx);
+                Pin::new(body).poll_frame(cx)
+            }
+            Source::Http2 { body, .. } => Pin::new(body).poll_frame(cx),
+            Source::Ended => return Poll::Ready(None),
+        };
+        let Poll::Ready(item) = polled else {
+            return this.poll_overdue(cx).map(|fault| Some(Err(fault)));
+        };
+        this.waiting_since = None;
+        match item {
+            // A stream that never pauses must end too.
+            Some(Ok(_)) if Instant::now() >= this.end => {
+                let lifetime = this.limits.lifetime;
+                Poll::Ready(Some(Err(
+                    this.fail(|flight| flight.replica.peer().lifetime_timeout(lifetime))
+                )))
+            }
+            Some(Ok(frame)) => {
+                if this.is_over() {
+                    this.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                Poll::Ready(Some(Err(this.fail(|flight| flight.replica.peer().cut(&error)))))
+            }
+            // HTTP/2 may end a stream with `RST_STREAM(NO_ERROR)`, which hyper takes for an end.
+            None => match this.size_hint().exact() {
+                Some(missing) if missing > 0 => {
+                    Poll::Ready(Some(Err(this.fail(|flight| flight.replica.peer().short(missing)))))
+                }
+                _ => {
+                    this.finish();
+                    Poll::Ready(None)
+                }
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_over()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Http1 { body, .. } | Source::Http2 { body, .. } => body.size_hint(),
+            Source::Ended => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl std::fmt::Debug for ReplyBody {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("ReplyBody").field("over", &self.is_over()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,56 @@
+//! Real sockets in one process: scripted origins on one side, [`Upstreams`] on the other.
+
+mod http1;
+mod http2;
+mod origin;
+mod timeouts;
+mod tls;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::{Method, request};
+use http_body_util::{BodyExt as _, Collected};
+
+use super::{Outgoing, Reply, Upstream, Upstreams};
+use crate::{
+    config::{self, Config, Overrides},
+    fault::Fault,
+};
+
+/// The defaults, with one upstream named `up` at `urls`.
+fn config(urls: &[String]) -> Config {
+    let overrides = Overrides { upstream: urls.first().cloned(), ..Overrides::default() };
+    let mut config = config::load(None, &BTreeMap::new(), &overrides).unwrap();
+    config.upstream[0].name = "up".into();
+    config.upstream[0].urls = urls.to_vec();
+    config
+}
+
+/// The upstream of a configuration with one; the first value keeps it swept.
+fn open(config: &Config) -> (Upstreams, std::sync::Arc<Upstream>) {
+    let upstreams = Upstreams::open(config).unwrap();
+    let upstream = upstreams.route("/").unwrap().clone();
+    (upstreams, upstream)
+}
+
+fn head(method: Method, path: &str) -> request::Parts {
+    http::Request::builder().method(method).uri(path).body(()).unwrap().into_parts().0
+}
+
+async fn get(upstream: &Upstream, path: &str) -> Result<Reply, Fault> {
+    upstream.send(head(Method::GET, path), Outgoing::Whole(Bytes::new())).await
+}
+
+async fn post(upstream: &Upstream, body: &str) -> Result<Reply, Fault> {
+    let body = Outgoing::Whole(Bytes::copy_from_slice(body.as_bytes()));
+    upstream.send(head(Method::POST, "/v1/chat/completions"), body).await
+}
+
+async fn collect(reply: Reply) -> Result<Collected<Bytes>, Fault> {
+    reply.body.collect().await
+}
+
+async fn text(reply: Reply) -> String {
+    String::from_utf8(collect(reply).await.unwrap().to_bytes().to_vec()).unwrap()
+}

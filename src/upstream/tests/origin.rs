@@ -1,0 +1,116 @@
+//! A model server that does exactly what a test says.
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+pub(super) struct Origin {
+    pub(super) listener: TcpListener,
+}
+
+impl Origin {
+    pub(super) async fn bind() -> Self {
+        Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.listener.local_addr().unwrap())
+    }
+
+    pub(super) async fn accept(&self) -> Line<TcpStream> {
+        let (stream, _) = self.listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Line { stream, read: BytesMut::new() }
+    }
+
+    pub(super) async fn accept_h2(&self) -> h2::server::Connection<TcpStream, Bytes> {
+        let (stream, _) = self.listener.accept().await.unwrap();
+        h2::server::handshake(stream).await.unwrap()
+    }
+}
+
+/// An HTTP/2 connection that goes on in the background, until this is dropped.
+pub(super) struct Running {
+    _task: AbortOnDropHandle<()>,
+}
+
+/// Keeps a connection going when the script has nothing more to accept.
+pub(super) fn serve_on<S>(mut server: h2::server::Connection<S, Bytes>) -> Running
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let task = tokio::spawn(async move { while let Some(Ok(_)) = server.accept().await {} });
+    Running { _task: AbortOnDropHandle::new(task) }
+}
+
+/// One accepted connection.
+pub(super) struct Line<S> {
+    pub(super) stream: S,
+    read: BytesMut,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
+    pub(super) fn over(stream: S) -> Self {
+        Self { stream, read: BytesMut::new() }
+    }
+
+    /// A request's head, up to and with the empty line.
+    pub(super) async fn head(&mut self) -> String {
+        loop {
+            if let Some(end) = self.read.windows(4).position(|four| four == b"\r\n\r\n") {
+                return String::from_utf8(self.read.split_to(end + 4).to_vec()).unwrap();
+            }
+            assert_ne!(self.more().await, 0, "closed inside a head");
+        }
+    }
+
+    /// A whole request with `Content-Length` or without a body: head and body.
+    pub(super) async fn request(&mut self) -> (String, String) {
+        let head = self.head().await;
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length = length.map_or(0, |value| value.parse().unwrap());
+        let body = self.bytes(length).await;
+        (head, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    pub(super) async fn bytes(&mut self, count: usize) -> BytesMut {
+        while self.read.len() < count {
+            assert_ne!(self.more().await, 0, "closed inside a body");
+        }
+        self.read.split_to(count)
+    }
+
+    pub(super) async fn say(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// Answers 200 with a length.
+    pub(super) async fn answer(&mut self, body: &str) {
+        let length = body.len();
+        self.say(&format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}")).await;
+    }
+
+    /// Returns once the other side has closed or reset the connection.
+    pub(super) async fn closed(&mut self) {
+        while let Ok(1..) = self.stream.read_buf(&mut self.read).await {
+            self.read.clear();
+        }
+    }
+
+    async fn more(&mut self) -> usize {
+        self.stream.read_buf(&mut self.read).await.unwrap()
+    }
+}
+
+/// Returns after the reactor has told all sockets what the kernel knew when this was called.
+pub(super) async fn reactor_turn() {
+    for _ in 0..2 {
+        let origin = Origin::bind().await;
+        let address = origin.listener.local_addr().unwrap();
+        let (_, connected) = tokio::join!(origin.accept(), TcpStream::connect(address));
+        connected.unwrap();
+    }
+}

@@ -1,0 +1,219 @@
+//! Room 3: the neutral words between an API and the cache; one file a dialect.
+//!
+//! A [`Dialect`] reads a request into a [`Prompt`], hears an answer go by with a [`Listener`] (it
+//! never touches the bytes), and can turn a stored answer into the shape that a client asked for.
+//! The cache knows these words and no API; a new API is one new file here.
+
+pub mod json;
+pub mod openai;
+pub mod sse;
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::fault::Fault;
+
+/// In which form an answer travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// One body.
+    Whole,
+    /// Events as they are generated.
+    Stream {
+        /// The client asked for a last event with token counts.
+        usage: bool,
+    },
+}
+
+impl Shape {
+    /// Stable name for logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Stream { .. } => "stream",
+        }
+    }
+}
+
+/// A request as the cache sees it.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    /// The model that was asked for, as written.
+    pub model: Arc<str>,
+    /// The form in which the client wants its answer.
+    pub shape: Shape,
+    /// Digest of everything that must match exactly: all but the text of the last user turn.
+    pub context: blake3::Hash,
+    /// Digest of the text of the last user turn, part by part.
+    pub turn: blake3::Hash,
+    /// That text, for matching by meaning, or why it must not be matched so.
+    pub question: Result<Arc<str>, ExactOnly>,
+    /// The sampling temperature, where given.
+    pub temperature: Option<f64>,
+}
+
+/// Why a readable request is only ever answered by an exact repeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExactOnly {
+    /// Several answers were asked for.
+    Choices,
+    /// Token probabilities were asked for: they belong to these very tokens.
+    Logprobs,
+    /// The last turn is a tool's result or an assistant's beginning, not a question.
+    LastTurnNotUser,
+    /// The last user turn holds no text.
+    NoText,
+    /// Something other than text was asked for.
+    Modality,
+}
+
+impl ExactOnly {
+    /// Stable name for headers, logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Choices => "several_choices",
+            Self::Logprobs => "logprobs",
+            Self::LastTurnNotUser => "last_turn_not_user",
+            Self::NoText => "no_text",
+            Self::Modality => "modality",
+        }
+    }
+}
+
+/// A request that this dialect cannot read with certainty. It is forwarded untouched: what is
+/// wrong with it is for the model server to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable;
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("unreadable_request")
+    }
+}
+
+/// Tokens that a model server counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Usage {
+    /// In the prompt.
+    pub prompt: u64,
+    /// In the answer.
+    pub completion: u64,
+}
+
+/// What a complete, storable answer says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The first choice's text (empty for a pure tool call).
+    pub text: String,
+    /// Token counts, where the server sent them.
+    pub usage: Option<Usage>,
+}
+
+/// Why an answer is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotStorable {
+    /// Not a 2xx answer.
+    Status,
+    /// It ended before its dialect's own mark of completeness.
+    Incomplete,
+    /// The model was cut off by its token limit.
+    Length,
+    /// A filter cut or replaced it.
+    Filtered,
+    /// It says nothing.
+    Empty,
+    /// The server reported an error inside a 200.
+    UpstreamError,
+    /// It is not what this dialect speaks.
+    Unreadable,
+    /// It ended for a reason that this dialect does not know.
+    UnknownFinish,
+    /// It passed `cache.max_entry`.
+    TooLarge,
+    /// It came compressed although it was not asked to.
+    Encoded,
+    /// The client said `no-store`.
+    NoStore,
+    /// Nobody waited for it and `cache.finish_abandoned` is off.
+    Abandoned,
+}
+
+impl NotStorable {
+    /// Stable name for headers, logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Incomplete => "incomplete",
+            Self::Length => "length",
+            Self::Filtered => "filtered",
+            Self::Empty => "empty",
+            Self::UpstreamError => "upstream_error",
+            Self::Unreadable => "unreadable_answer",
+            Self::UnknownFinish => "unknown_finish",
+            Self::TooLarge => "too_large",
+            Self::Encoded => "encoded",
+            Self::NoStore => "no_store",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// What the beginning of an answer tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// Nothing meaningful yet.
+    Silent,
+    /// The first piece of an answer was heard.
+    Speaking,
+    /// A 200 that is an error.
+    Failed,
+}
+
+/// Hears an answer go by. It sees the same bytes as the client, in any chunking, and never changes
+/// them; whatever it does not understand ends in a [`NotStorable`], never in an error for anybody.
+pub trait Listener: Send {
+    /// The next bytes of the body.
+    fn hear(&mut self, bytes: &[u8]);
+
+    /// What has been heard so far.
+    fn beginning(&self) -> Beginning;
+
+    /// The body ended cleanly and was `body` in full: is it an answer to keep?
+    ///
+    /// # Errors
+    /// Why not.
+    fn finish(self: Box<Self>, body: &[u8]) -> Result<Answer, NotStorable>;
+}
+
+/// One API.
+pub trait Dialect: Send + Sync + 'static {
+    /// Stable name for configs, logs and metrics.
+    fn name(&self) -> &'static str;
+
+    /// Is a POST to this path (no query) a call whose answer can be kept?
+    fn claims(&self, path: &str) -> bool;
+
+    /// Reads a request. `ignored` names top-level fields that cannot change an answer.
+    ///
+    /// # Errors
+    /// [`Unreadable`] for anything that this dialect is not certain of.
+    fn read(&self, path: &str, body: &[u8], ignored: &[String]) -> Result<Prompt, Unreadable>;
+
+    /// Ears for an answer that travels in this shape.
+    fn listener(&self, shape: Shape) -> Box<dyn Listener>;
+
+    /// A stored answer in another shape; `None` where it lacks what that shape must have.
+    fn reshape(&self, stored: Shape, body: &Bytes, wanted: Shape) -> Option<Bytes>;
+
+    /// The content type of a reshaped answer.
+    fn content_type(&self, shape: Shape) -> &'static str;
+
+    /// A fault in this dialect's error shape.
+    fn error(&self, fault: &Fault) -> Bytes;
+
+    /// How a stream that dies half-way says so, as its last bytes; `None` where the dialect has no
+    /// such mark and the connection must be cut instead.
+    fn stream_error(&self, fault: &Fault) -> Option<Bytes>;
+}
