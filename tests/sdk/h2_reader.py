@@ -32,21 +32,35 @@ class Reader:
         #: Stream -> when its pieces came.
         self.arrivals: dict[int, list[float]] = {}
         self.bytes: dict[int, int] = {}
+        self.status: dict[int, int] = {}
+        self.body: dict[int, bytes] = {}
         self.open: set[int] = set()
         self.flush()
 
     def ask(self, path: str, body: dict, headers: dict[str, str]) -> int:
         """Sends a request; returns its stream."""
+        content = json.dumps(body).encode()
+        stream = self.announce(path, len(content), headers)
+        self.connection.send_data(stream, content, end_stream=True)
+        self.flush()
+        return stream
+
+    def announce(self, path: str, length: int, headers: dict[str, str]) -> int:
+        """Sends a request's head and none of the body that it promises."""
         stream = self.connection.get_next_available_stream_id()
         head = {":method": "POST", ":scheme": "http", ":authority": self.authority, ":path": path}
-        content = json.dumps(body).encode()
-        head |= {"content-type": "application/json", "content-length": str(len(content))}
+        head |= {"content-type": "application/json", "content-length": str(length)}
         self.connection.send_headers(stream, list((head | headers).items()))
-        self.connection.send_data(stream, content, end_stream=True)
-        self.arrivals[stream], self.bytes[stream] = [], 0
+        self.arrivals[stream], self.bytes[stream], self.body[stream] = [], 0, b""
         self.open.add(stream)
         self.flush()
         return stream
+
+    def fill_window(self, stream: int) -> None:
+        """Sends as much of an announced body as the server has opened its window for."""
+        while room := self.connection.local_flow_control_window(stream):
+            self.connection.send_data(stream, b" " * min(room, 16_384))
+            self.flush()
 
     def read(self, done: set[int], unread: set[int], within: float) -> None:
         """Reads until all of `done` have ended; gives no window back to those of `unread`."""
@@ -65,14 +79,20 @@ class Reader:
         if isinstance(event, h2.events.DataReceived):
             self.arrivals[event.stream_id].append(time.monotonic())
             self.bytes[event.stream_id] += len(event.data)
+            if event.stream_id not in unread:
+                self.body[event.stream_id] += event.data
             length = event.flow_controlled_length
             if event.stream_id in unread:
                 # The connection's share only.
                 self.connection.increment_flow_control_window(length)
             else:
                 self.connection.acknowledge_received_data(length, event.stream_id)
+        elif isinstance(event, h2.events.ResponseReceived):
+            self.status[event.stream_id] = int(dict(event.headers)[":status"])
         elif isinstance(event, h2.events.StreamEnded):
             self.open.discard(event.stream_id)
+        elif isinstance(event, h2.events.StreamReset) and event.stream_id not in self.open:
+            pass  # after a complete answer it says that the rest of the request is not wanted
         elif isinstance(event, (h2.events.StreamReset, h2.events.ConnectionTerminated)):
             raise AssertionError(f"the server broke off: {event}")
 
