@@ -1,0 +1,167 @@
+"""The two processes under test, and how to wait for things without guessing at a time."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import httpx2
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+T = TypeVar("T")
+
+
+def program(variable: str, default: str) -> pathlib.Path:
+    """The binary that the environment names, or cargo's debug build of it."""
+    return pathlib.Path(os.environ.get(variable, ROOT / "target" / "debug" / default))
+
+
+REPRISE = program("REPRISE_BIN", "reprise")
+SIMULATED = program("REPRISE_SIM_BIN", "examples/simulated")
+
+
+def eventually(probe: Callable[[], T], within: float = 10.0, what: str = "it") -> T:
+    """Asks until the answer is true, and returns that answer."""
+    deadline = time.monotonic() + within
+    while True:
+        found = probe()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not happen within {within} s; last: {found!r}")
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Simulated:
+    """The bundled model server."""
+
+    def __init__(self, *arguments: str) -> None:
+        command = [str(SIMULATED), "--listen", "127.0.0.1:0", *arguments]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], 20)
+        line = self.process.stdout.readline() if ready else ""
+        found = re.fullmatch(r"listening on (http://\S+)\n", line)
+        assert found, f"the simulated server said {line!r} and not where it listens"
+        self.url = found[1]
+        self.control = httpx2.Client(base_url=self.url, trust_env=False)
+
+    def stats(self) -> dict[str, Any]:
+        return self.control.get("/sim/stats").raise_for_status().json()
+
+    def reset(self) -> None:
+        self.control.post("/sim/reset").raise_for_status()
+
+    def calls(self, path: str = "/v1/chat/completions") -> int:
+        """How often `path` was asked for since the last reset."""
+        return self.stats()["calls"].get(path, 0)
+
+    def last_request(self) -> dict[str, Any]:
+        return self.stats()["last_request"]
+
+    def stop(self) -> None:
+        self.control.close()
+        self.process.terminate()
+        self.process.wait(timeout=10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+class Reprise:
+    """The proxy. `settings` are configuration keys: {"cache.ttl": "10m"}."""
+
+    def __init__(
+        self,
+        upstream: str,
+        folder: pathlib.Path,
+        settings: Mapping[str, str] | None = None,
+        config: str | None = None,
+        arguments: tuple[str, ...] = (),
+        ready: bool = True,
+    ) -> None:
+        ports = [free_port() for _ in range(3)]
+        self.url = f"http://127.0.0.1:{ports[0]}"
+        self.admin_url = f"http://127.0.0.1:{ports[1]}"
+        self.https_url = f"https://localhost:{ports[2]}"
+        self.unix = folder / "reprise.sock"
+        self.log = folder / "reprise.log"
+        self.folder = folder
+        keys = {
+            "listen.https": f"127.0.0.1:{ports[2]}",
+            "listen.unix": str(self.unix),
+            "store.path": str(folder / "store"),
+            **(settings or {}),
+        }
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("REPRISE__")}
+        for key, value in keys.items():
+            environment["REPRISE__" + key.upper().replace(".", "__")] = value
+        command = [str(REPRISE), "--listen", f"127.0.0.1:{ports[0]}"]
+        command += ["--admin", f"127.0.0.1:{ports[1]}", "--tls-self-signed", *arguments]
+        if config is None:
+            command += ["--upstream", upstream]
+        else:
+            file = folder / "reprise.toml"
+            file.write_text(config)
+            command += ["--config", str(file)]
+        with self.log.open("ab") as log:
+            # The repository's root: the default model path is relative to it.
+            self.process = subprocess.Popen(
+                command, env=environment, cwd=ROOT, stdout=log, stderr=log
+            )
+        self.admin = httpx2.Client(base_url=self.admin_url, trust_env=False)
+        if ready:
+            try:
+                eventually(self.is_ready, within=60, what="readiness")
+            except BaseException:
+                self.kill()
+                raise
+
+    def is_ready(self) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError(f"exited with {self.process.returncode}:\n{self.output()}")
+        try:
+            return self.admin.get("/readyz").status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")[-4000:]
+
+    def requests(self) -> dict[str, int]:
+        """Requests by outcome since the start."""
+        return self.admin.get("/api/v1/stats").raise_for_status().json()["requests"]
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, within: float = 40) -> int:
+        return self.process.wait(timeout=within)
+
+    def stop(self) -> None:
+        """Stops it as an init system would, and insists on a clean end."""
+        if self.process.poll() is None:
+            self.terminate()
+            code = self.wait()
+            assert code == 0, f"exit code {code} after SIGTERM:\n{self.output()}"
+        self.admin.close()
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.admin.close()
