@@ -64,6 +64,12 @@ impl Sources for Reports {
             idle_connections: report.idle_connections as u64,
             shared_connections: report.shared_connections as u64,
             connections_total: report.connections_opened,
+            state: report.standing.name(),
+            exchanges_total: report.exchanges_total,
+            failures_total: report.failures_total,
+            first_byte_us: report
+                .first_byte
+                .map_or(0, |span| u64::try_from(span.as_micros()).unwrap_or(u64::MAX)),
         };
         let upstream = |upstream: &Arc<crate::upstream::Upstream>| UpstreamReport {
             name: upstream.name().to_owned(),

@@ -102,6 +102,14 @@ pub struct ReplicaReport {
     pub shared_connections: u64,
     /// Connections opened so far.
     pub connections_total: u64,
+    /// `healthy`, `holding`, `ejected` or `probing`. Only `ejected` counts as down.
+    pub state: &'static str,
+    /// Exchanges that it was given.
+    pub exchanges_total: u64,
+    /// Those that it failed.
+    pub failures_total: u64,
+    /// Smoothed time to the response head, microseconds; 0 before the first.
+    pub first_byte_us: u64,
 }
 
 /// Requests in flight that others may join.
@@ -217,7 +225,20 @@ fn upstreams(out: &mut Sampled, reports: &[UpstreamReport]) -> Done {
     out.labelled(Family::Gauge, "reprise_upstream_shared_connections", help, &labels, values)?;
     let help = "Connections opened to the replica.";
     let values = each(|replica| replica.connections_total);
-    out.labelled(Family::Counter, "reprise_upstream_connections_total", help, &labels, values)
+    out.labelled(Family::Counter, "reprise_upstream_connections_total", help, &labels, values)?;
+    let help = "1 while the replica is asked, 0 while it is ejected.";
+    let values = each(|replica| u64::from(replica.state != "ejected"));
+    out.labelled(Family::Gauge, "reprise_upstream_up", help, &labels, values)?;
+    let help = "Exchanges that the replica was given.";
+    let values = each(|replica| replica.exchanges_total);
+    out.labelled(Family::Counter, "reprise_upstream_exchanges_total", help, &labels, values)?;
+    let help = "Exchanges that the replica failed.";
+    let values = each(|replica| replica.failures_total);
+    out.labelled(Family::Counter, "reprise_upstream_failures_total", help, &labels, values)?;
+    let help = "Smoothed time to the replica's response head.";
+    let mut values = each(|replica| replica.first_byte_us);
+    values.iter_mut().for_each(|(_, us)| *us /= 1e6);
+    out.labelled(Family::Gauge, "reprise_upstream_first_byte_seconds", help, &labels, values)
 }
 
 /// What kind of metric a family is.

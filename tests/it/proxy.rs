@@ -13,8 +13,8 @@ use reprise::{
         tenant::{Tenants, tenant_key},
     },
     observe::{
-        AccessLog, EmbedReport, FlightReport, MemoryReport, Observer, Prompts, Settings, Sources,
-        UpstreamReport, WritesReport,
+        AccessLog, EmbedReport, FlightReport, MemoryReport, Observer, Prompts, SemanticReport,
+        Settings, Sources, UpstreamReport, WritesReport,
     },
     store::{
         StoreReport, VectorStore,
@@ -335,6 +335,10 @@ impl Sources for Nothing {
 
     fn flights(&self) -> FlightReport {
         FlightReport::default()
+    }
+
+    fn semantic(&self) -> SemanticReport {
+        SemanticReport::default()
     }
 
     fn dropped_log_lines(&self) -> u64 {
