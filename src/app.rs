@@ -73,6 +73,7 @@ pub async fn run(config: Config, dropped: Dropped) -> Result<(), StartFault> {
     for address in front.addresses() {
         tracing::info!(%address, "listening");
     }
+    let saver = tokio::spawn(save_learned(house.clone()));
     health.enter(Phase::Serving);
     let drained = front.serve(Doorman(house.clone()), signals.clone()).await;
     if drained.cut > 0 {
@@ -83,6 +84,7 @@ pub async fn run(config: Config, dropped: Dropped) -> Result<(), StartFault> {
     if let Some(admin) = admin {
         let _ = admin.await;
     }
+    saver.abort();
     watcher.abort();
     tracing::info!("stopped");
     Ok(())
@@ -104,7 +106,23 @@ async fn finish(config: &Config, house: &Arc<House>, tasks: TaskTracker, signals
         Ok(Err(fault)) => tracing::error!(%fault, "the store could not be flushed"),
         Err(_) => tracing::error!("the store took too long to flush"),
     }
+    if let Err(error) = house.cache.save_learned() {
+        tracing::error!(%error, "what was learned about near questions could not be saved");
+    }
     tasks.close();
+}
+
+/// What was learned is written down now and then: a crash loses a minute of it, and no answer.
+async fn save_learned(house: Arc<House>) {
+    const EVERY: Duration = Duration::from_secs(60);
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let cache = house.cache.clone();
+        let saved = tokio::task::spawn_blocking(move || cache.save_learned()).await;
+        if let Ok(Err(error)) = saved {
+            tracing::error!(%error, "what was learned about near questions could not be saved");
+        }
+    }
 }
 
 async fn bind_admin(config: &Config) -> Result<Option<TcpListener>, StartFault> {

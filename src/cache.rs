@@ -6,7 +6,12 @@
 pub mod entry;
 pub mod exact;
 pub mod flight;
+pub mod guards;
+pub mod interval;
+pub mod judge;
 pub mod key;
+mod learn;
+pub mod namespaces;
 pub mod policy;
 mod purge;
 pub mod reason;
@@ -14,7 +19,7 @@ pub mod semantic;
 pub mod verdict;
 pub mod write;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use tokio_util::task::TaskTracker;
 
@@ -22,9 +27,10 @@ use self::{
     entry::{Entry, now_ms},
     exact::ExactTier,
     key::Key,
+    namespaces::Namespaces,
     policy::Plan,
     reason::Reason,
-    verdict::Verdict,
+    verdict::Placement,
     write::{WriteBehind, WriteReport},
 };
 use crate::{
@@ -89,7 +95,7 @@ impl Tier {
 pub struct Cache {
     config: config::Cache,
     exact: ExactTier,
-    verdict: Verdict,
+    namespaces: Namespaces,
     embedder: Option<Arc<dyn Embedder>>,
     store: Option<Arc<dyn VectorStore>>,
     writer: Option<WriteBehind>,
@@ -97,18 +103,21 @@ pub struct Cache {
 
 impl Cache {
     /// A cache over these parts; without a store it is the memory tier alone, without an embedder
-    /// it repeats exactly. `queue` answers may wait to be written.
+    /// it repeats exactly. `queue` answers may wait to be written; what is learned about near
+    /// questions is kept in the file `learned`.
     pub fn new(
         config: config::Cache,
         embedder: Option<Arc<dyn Embedder>>,
         store: Option<Arc<dyn VectorStore>>,
         queue: usize,
+        learned: Option<PathBuf>,
         tasks: &TaskTracker,
     ) -> Self {
         let exact = ExactTier::new(config.max_bytes.0, config.grace.get());
-        let verdict = Verdict::new(&config.semantic);
+        let model = embedder.as_ref().map_or("", |embedder| embedder.identity().name.as_str());
+        let namespaces = Namespaces::open(&config.semantic, model, learned);
         let writer = store.clone().map(|store| WriteBehind::start(store, queue, tasks));
-        Self { config, exact, verdict, embedder, store, writer }
+        Self { config, exact, namespaces, embedder, store, writer }
     }
 
     /// The cache's settings.
@@ -163,11 +172,23 @@ impl Cache {
         self.exact.put(entry);
     }
 
-    /// Keeps an answer in the store too, soon.
-    pub fn write(&self, entry: Arc<Entry>, vector: Option<Vector>) {
-        if let Some(writer) = &self.writer {
-            writer.put(entry, vector);
+    /// Keeps an answer in the store too, soon. Under its own exact key in every case; by meaning as
+    /// `placement` says.
+    pub fn write(&self, entry: Arc<Entry>, vector: Option<Vector>, placement: Placement) {
+        let Some(writer) = &self.writer else { return };
+        match placement {
+            Placement::Own | Placement::Kin(_) => writer.put(entry.clone(), vector, entry.id),
+            Placement::Alias(elder) => writer.put(entry, vector, elder.into()),
+            Placement::Redundant => writer.put(entry.clone(), None, entry.id),
         }
+    }
+
+    /// Writes down what was learned about near questions.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn save_learned(&self) -> std::io::Result<()> {
+        self.namespaces.save()
     }
 
     /// The answer of this name and the tier that it was found in, for people.
@@ -188,7 +209,11 @@ impl Cache {
     /// The store's; the memory tier has forgotten it all the same.
     pub async fn delete(&self, id: EntryId) -> Result<u64, StoreFault> {
         let here = u64::from(self.exact.remove(id));
-        let Some(writer) = &self.writer else { return Ok(here) };
+        let (Some(writer), Some(store)) = (&self.writer, &self.store) else { return Ok(here) };
+        // A key that leads to an elder answer goes with that answer: they say the same.
+        let answer = store.get(id).await?.map_or(id, |record| record.answer);
+        self.exact.remove(answer);
+        let id = answer;
         let stored = writer.delete(Selector::Answer(id)).await;
         // A lookup may have carried it from the store into memory meanwhile.
         self.exact.remove(id);

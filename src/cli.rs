@@ -1,5 +1,7 @@
 //! The command line.
 
+pub mod eval;
+
 use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
@@ -19,12 +21,14 @@ pub struct Cli {
 }
 
 /// What to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Subcommand)]
 pub enum Command {
     /// Stand in front of the configured upstreams (the default).
     Serve,
     /// Read the configuration and say everything that is wrong with it.
     Check,
+    /// Replay labelled questions: hit rate and wrong answers per hit of each policy and level.
+    Eval(eval::Eval),
 }
 
 /// Settings that every command takes.

@@ -249,8 +249,14 @@ pub struct Semantic {
     pub policy: Policy,
     /// Serve or only count.
     pub mode: Mode,
-    /// Cosine from which a near prompt may be served.
+    /// Cosine from which a near prompt may be served, for the policy `threshold`.
     pub min_similarity: f32,
+    /// Bound on wrong answers: per hit for `verified`, per request for `vcache`.
+    pub max_wrong_hits: f64,
+    /// Share of would-be hits that is forwarded to be checked.
+    pub audit: f64,
+    /// The longest life of an answer to a question whose truth moves with the clock.
+    pub volatile_ttl: Span,
     /// Budget of embedding and search together.
     pub lookup_deadline: Span,
     /// How many near prompts are looked at.
@@ -259,15 +265,8 @@ pub struct Semantic {
     pub guards: Vec<String>,
 }
 
-/// How a near prompt is judged.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub enum Policy {
-    /// Cosine at or above `min_similarity`.
-    Threshold,
-    /// Exact repeats only.
-    Off,
-}
+/// How a near prompt is judged: the verdict's own word.
+pub use crate::cache::verdict::Policy;
 
 /// Serve or only count.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]

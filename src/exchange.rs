@@ -24,6 +24,7 @@ use crate::{
         policy::{self, Control},
         reason::Reason,
         semantic::Times,
+        verdict::Ruling,
     },
     config::Config,
     fault::{Fault, Kind},
@@ -213,7 +214,7 @@ fn replay(
         HitKind::Stale => Outcome::HitStale,
         HitKind::Semantic { similarity } => {
             record.similarity = Some(similarity);
-            record.verdict = Some("served");
+            record.verdict = Some(Ruling::Serve.name());
             Outcome::HitSemantic
         }
     };
@@ -228,8 +229,7 @@ async fn only_if_cached(
     errand: &Errand,
     record: &mut RecordGuard,
 ) -> Result<Response<Body>, Fault> {
-    let question = errand.prompt.question.as_ref().ok();
-    let search = errand.house.cache.search(&errand.key, question, &errand.plan).await;
+    let search = errand.house.cache.search(&errand.key, &errand.prompt, &errand.plan).await;
     note(record, search.times);
     let served = search.outcome.map_err(Reason::name).and_then(|hit| {
         let shape = errand.prompt.shape;
@@ -306,7 +306,8 @@ fn follow(
     record.reason = Some(head.reason.name());
     record.replica = Some(head.replica.clone());
     record.entry = head.storable.then_some(errand.key.id);
-    record.similarity = head.nearest;
+    record.similarity = head.nearest.or(head.judged.map(|(similarity, _)| similarity));
+    record.verdict = head.judged.map(|(_, verdict)| verdict);
     if record.outcome == Outcome::Miss {
         note(record, head.times);
         record.stages.record(Stage::Queue, head.timing.queue);

@@ -28,6 +28,7 @@ pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod embed;
+pub mod eval;
 pub mod exchange;
 pub mod fault;
 pub mod front;

@@ -6,7 +6,7 @@ use std::{io::Write as _, process::ExitCode};
 use clap::Parser as _;
 use reprise::{
     app,
-    cli::{Cli, Command},
+    cli::{self, Cli, Command},
     config::Config,
     observe,
 };
@@ -25,7 +25,12 @@ fn main() -> ExitCode {
             return if told.use_stderr() { EX_USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    let config = match cli.settings.load() {
+    let mut settings = cli.settings;
+    if matches!(cli.command, Some(Command::Eval(_))) {
+        // It asks no upstream; a placeholder satisfies the check.
+        settings.upstream.get_or_insert("http://127.0.0.1:1".into());
+    }
+    let config = match settings.load() {
         Ok(config) => config,
         Err(problems) => {
             say(&format!("reprise: the configuration is wrong:\n{problems}"));
@@ -38,6 +43,13 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Serve => serve(config),
+        Command::Eval(wanted) => match cli::eval::run(&wanted, &config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(fault) => {
+                say(&format!("reprise eval: {fault}\n"));
+                EX_USAGE.into()
+            }
+        },
     }
 }
 

@@ -7,7 +7,7 @@ use tokio_util::task::TaskTracker;
 use super::StartFault;
 use crate::{
     admin::{Health, Part},
-    cache::{Cache, flight::Flights, reason::Reason},
+    cache::{Cache, flight::Flights, reason::Reason, verdict::Ruling},
     config::{Config, Policy, StoreKind},
     embed::{
         Embedder,
@@ -42,7 +42,7 @@ pub(super) async fn house(
         prompts: if config.log.prompts { Prompts::Shown } else { Prompts::Withheld },
         access: if config.log.access { AccessLog::Written } else { AccessLog::Silent },
         reasons: &Reason::NAMES,
-        verdicts: &["served"],
+        verdicts: &Ruling::NAMES,
     })
     .map_err(|error| StartFault::Process(error.to_string()))?;
     let upstreams = Upstreams::open(config)?;
@@ -54,6 +54,7 @@ pub(super) async fn house(
         embedder.clone().map(|local| local as Arc<dyn Embedder>),
         store,
         config.store.queue,
+        (config.store.kind != StoreKind::Off).then(|| config.store.path.join("learned.json")),
         tasks,
     );
     let flight_bytes = config.cache.flight_bytes.bytes();

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use crate::{
     admin::{Entries, EntryView, PurgeMode},
     cache::{Tier, entry::Entry, reason::Reason},
-    config::{Mode, Policy},
+    config::Mode,
     embed::{Embedder as _, local::Local},
     exchange::House,
     observe::{
@@ -91,10 +91,7 @@ impl Sources for Reports {
     fn semantic(&self) -> SemanticReport {
         let semantic = &self.house.config.cache.semantic;
         SemanticReport {
-            policy: match semantic.policy {
-                Policy::Threshold => "threshold",
-                Policy::Off => "off",
-            },
+            policy: semantic.policy.name(),
             mode: match semantic.mode {
                 Mode::Serve => "serve",
                 Mode::Shadow => "shadow",

@@ -175,7 +175,11 @@ pub fn decide(config: &config::Cache, control: &Control, prompt: &Prompt) -> Res
         (_, _, config::Policy::Off) => Err(Reason::SemanticOff),
         _ => Ok(()),
     };
-    let configured = config.semantic.min_similarity;
+    let configured = match config.semantic.policy {
+        config::Policy::Threshold => config.semantic.min_similarity,
+        // These have a bound on errors in its place.
+        config::Policy::Verified | config::Policy::Vcache | config::Policy::Off => 0.0,
+    };
     Ok(Plan {
         read: if control.no_cache { Err(Reason::NoCache) } else { Ok(()) },
         semantic,

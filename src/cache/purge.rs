@@ -62,7 +62,7 @@ mod tests {
         let overrides =
             Overrides { upstream: Some("http://127.0.0.1:1".into()), ..Default::default() };
         let config = config::load(None, &BTreeMap::new(), &overrides).unwrap();
-        let cache = Cache::new(config.cache, None, None, 1, &TaskTracker::new());
+        let cache = Cache::new(config.cache, None, None, 1, None, &TaskTracker::new());
         for (id, model) in [(1, "small"), (2, "large"), (3, "large")] {
             let mut entry = entry::tests::entry(id);
             entry.model = model.into();

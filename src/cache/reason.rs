@@ -1,6 +1,7 @@
 //! Why a request was not answered from the cache: one closed list, whose names are shared by
 //! `Cache-Status`, logs, metrics and tests.
 
+use super::guards::{Alone, Guard};
 use crate::{
     embed::EmbedFault,
     store::StoreFault,
@@ -48,10 +49,18 @@ pub enum Reason {
     NoNeighbour,
     /// The nearest stored question is not near enough.
     BelowSimilarity,
-    /// Near, but a number differs.
-    GuardNumbers,
-    /// Near, but one is negated.
-    GuardNegation,
+    /// Near, but a guard found a difference.
+    Guarded(Guard),
+    /// A question of a class that is only repeated exactly.
+    Alone(Alone),
+    /// Near, but not surely the same question.
+    Doubtful,
+    /// It would have been a hit; forwarded to see whether it would have been right.
+    Audit,
+    /// It would have been a hit; the policy wants a label of this answer.
+    Explore,
+    /// Too many wrong hits here of late: exact repeats only until that is over.
+    Suspended,
     /// `cache.semantic.mode = "shadow"`: it would have been a hit.
     Shadow,
     /// The lookup took longer than `cache.semantic.lookup_deadline`.
@@ -74,7 +83,7 @@ pub enum Reason {
 
 impl Reason {
     /// All names with which a request can pass the cache by or miss it: metrics begin at zero.
-    pub const NAMES: [&'static str; 33] = [
+    pub const NAMES: [&'static str; 56] = [
         "cache_off",
         "not_cacheable",
         "no_scope",
@@ -93,8 +102,6 @@ impl Reason {
         "unknown_words",
         "no_neighbour",
         "below_similarity",
-        "guard_numbers",
-        "guard_negation",
         "shadow",
         "lookup_deadline",
         "embed_busy",
@@ -108,10 +115,35 @@ impl Reason {
         "last_turn_not_user",
         "no_text",
         "modality",
+        "guard_number",
+        "guard_qualifier",
+        "guard_negation",
+        "guard_antonym",
+        "guard_entity",
+        "guard_code",
+        "guard_quoted",
+        "guard_role",
+        "guard_logic",
+        "guard_tense",
+        "guard_reference",
+        "guard_question",
+        "guard_addition",
+        "guard_substitution",
+        "guard_comparison",
+        "guard_script",
+        "guard_language",
+        "too_short",
+        "no_words",
+        "volatile",
+        "over_window",
+        "doubtful",
+        "audit",
+        "explore",
+        "suspended",
     ];
 
     /// The stable name.
-    pub const fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::CacheOff => "cache_off",
             Self::NotCacheable => "not_cacheable",
@@ -132,8 +164,12 @@ impl Reason {
             Self::UnknownWords => "unknown_words",
             Self::NoNeighbour => "no_neighbour",
             Self::BelowSimilarity => "below_similarity",
-            Self::GuardNumbers => "guard_numbers",
-            Self::GuardNegation => "guard_negation",
+            Self::Guarded(guard) => guarded(guard),
+            Self::Alone(class) => class.name(),
+            Self::Doubtful => "doubtful",
+            Self::Audit => "audit",
+            Self::Explore => "explore",
+            Self::Suspended => "suspended",
             Self::Shadow => "shadow",
             Self::LookupDeadline => "lookup_deadline",
             Self::EmbedBusy => "embed_busy",
@@ -144,6 +180,28 @@ impl Reason {
             Self::StoreFailed => "store_failed",
             Self::NotKept(why) => why.name(),
         }
+    }
+}
+
+const fn guarded(guard: Guard) -> &'static str {
+    match guard {
+        Guard::Number => "guard_number",
+        Guard::Qualifier => "guard_qualifier",
+        Guard::Negation => "guard_negation",
+        Guard::Antonym => "guard_antonym",
+        Guard::Entity => "guard_entity",
+        Guard::Code => "guard_code",
+        Guard::Quoted => "guard_quoted",
+        Guard::Role => "guard_role",
+        Guard::Logic => "guard_logic",
+        Guard::Tense => "guard_tense",
+        Guard::Reference => "guard_reference",
+        Guard::Question => "guard_question",
+        Guard::Addition => "guard_addition",
+        Guard::Substitution => "guard_substitution",
+        Guard::Comparison => "guard_comparison",
+        Guard::Script => "guard_script",
+        Guard::Language => "guard_language",
     }
 }
 

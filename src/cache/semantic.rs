@@ -8,10 +8,20 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::{Cache, Hit, HitKind, entry::Entry, key::Key, policy::Plan, reason::Reason};
+use super::{
+    Cache, Hit, HitKind,
+    entry::Entry,
+    guards::{Alone, Reading, alone},
+    key::Key,
+    namespaces,
+    policy::Plan,
+    reason::Reason,
+    verdict::{Decision, Policy, Ruling},
+};
 use crate::{
     embed::{EmbedFault, Embedded, Vector},
-    store::VectorStore,
+    store::{Neighbour, VectorStore},
+    wire::Prompt,
 };
 
 /// What a lookup found, and what it leaves behind.
@@ -20,6 +30,10 @@ pub struct Search<'c> {
     pub outcome: Result<Hit, Reason>,
     /// In shadow mode: the hit that was not served.
     pub shadow: Option<Hit>,
+    /// What was decided about the near questions, to be learned from.
+    pub decision: Option<Decision>,
+    /// Its truth moves with the clock.
+    pub volatile: bool,
     /// Where the question's vector stands: a miss stores it with its answer.
     pub embedding: Embedding<'c>,
     /// How long each step took; zero for a step that did not happen.
@@ -37,6 +51,14 @@ pub struct Times {
     pub search: Duration,
     /// The verdict and its guards.
     pub verdict: Duration,
+}
+
+/// The question of one lookup.
+struct Asked<'p> {
+    model: &'p str,
+    reading: Option<Reading>,
+    alone: Option<Alone>,
+    decision: Option<Decision>,
 }
 
 /// Where a question's vector stands.
@@ -66,18 +88,30 @@ impl Embedding<'_> {
 
 impl Cache {
     /// Looks for an answer in the store, by id and by meaning.
-    pub async fn search(&self, key: &Key, question: Option<&Arc<str>>, plan: &Plan) -> Search<'_> {
+    pub async fn search(&self, key: &Key, prompt: &Prompt, plan: &Plan) -> Search<'_> {
         let mut times = Times::default();
         let mut embedding = Embedding::None;
-        let embeds = question.filter(|_| self.store.is_some());
+        let question = prompt.question.as_ref().ok();
+        let reading = question.map(|question| Reading::of(question));
+        let alone = reading.as_ref().and_then(alone);
+        let volatile = alone == Some(Alone::Volatile);
+        let mut asked = Asked { model: &prompt.model, reading, alone, decision: None };
+        let embeds = question.filter(|_| self.store.is_some() && alone.is_none());
         if let (Some(question), Some(embedder)) = (embeds, &self.embedder) {
             embedding = Embedding::Pending(embedder.embed(question.clone()));
         }
         if let Err(reason) = plan.read {
-            return Search { outcome: Err(reason), shadow: None, embedding, times };
+            return Search {
+                outcome: Err(reason),
+                shadow: None,
+                decision: None,
+                volatile,
+                embedding,
+                times,
+            };
         }
         let deadline = self.config.semantic.lookup_deadline.get();
-        let steps = self.steps(key, question, plan, &mut embedding, &mut times);
+        let steps = self.steps(key, &mut asked, plan, &mut embedding, &mut times);
         let found = tokio::time::timeout(deadline, steps).await;
         let mut outcome = found.unwrap_or(Err(Reason::LookupDeadline));
         let mut shadow = None;
@@ -88,13 +122,13 @@ impl Cache {
             shadow = Some(hit.clone());
             outcome = Err(Reason::Shadow);
         }
-        Search { outcome, shadow, embedding, times }
+        Search { outcome, shadow, decision: asked.decision, volatile, embedding, times }
     }
 
     async fn steps(
         &self,
         key: &Key,
-        question: Option<&Arc<str>>,
+        asked: &mut Asked<'_>,
         plan: &Plan,
         embedding: &mut Embedding<'_>,
         times: &mut Times,
@@ -117,7 +151,9 @@ impl Cache {
             }
         }
         plan.semantic?;
-        let Some(question) = question else { return Err(Reason::SemanticOff) };
+        if let Some(class) = asked.alone {
+            return Err(Reason::Alone(class));
+        }
         let begun = Instant::now();
         let vector = vector(embedding).await;
         times.embed = begun.elapsed();
@@ -132,7 +168,7 @@ impl Cache {
         // answer must not depend on a database's filter being right.
         near.retain(|one| *one.partition == *key.partition && now < one.expires_ms);
         let begun = Instant::now();
-        let chosen = self.verdict.judge(question, &near, plan.min_similarity);
+        let chosen = self.verdict(key, asked, &near, plan);
         times.verdict = begun.elapsed();
         let chosen = chosen?;
         let entry = match self.exact.by_id(chosen.answer) {
@@ -145,6 +181,40 @@ impl Cache {
         let hit = Hit { entry, kind: HitKind::Semantic { similarity: chosen.similarity } };
         self.acceptable(&hit, plan)?;
         Ok(hit)
+    }
+
+    /// The neighbour whose answer may be served.
+    fn verdict<'n>(
+        &self,
+        key: &Key,
+        asked: &mut Asked<'_>,
+        near: &'n [Neighbour],
+        plan: &Plan,
+    ) -> Result<&'n Neighbour, Reason> {
+        let Some(reading) = &asked.reading else { return Err(Reason::SemanticOff) };
+        let namespace = self.namespaces.of(&key.tenant, asked.model);
+        let decision = namespaces::decide(&namespace, reading, near);
+        let ruling = decision.ruling;
+        let chosen = decision.chosen.and_then(|at| near.get(at));
+        let guard = decision.guards.iter().next();
+        asked.decision = Some(decision);
+        let served = match ruling {
+            Ruling::Serve => chosen.ok_or(Reason::NoNeighbour),
+            Ruling::Audit => Err(Reason::Audit),
+            Ruling::Explore => Err(Reason::Explore),
+            Ruling::Suspended => Err(Reason::Suspended),
+            Ruling::Doubtful if self.config.semantic.policy == Policy::Threshold => {
+                Err(Reason::BelowSimilarity)
+            }
+            Ruling::Doubtful => Err(Reason::Doubtful),
+            Ruling::Guarded => Err(guard.map_or(Reason::Doubtful, Reason::Guarded)),
+            Ruling::NoNeighbour => Err(Reason::NoNeighbour),
+            Ruling::Off => Err(Reason::SemanticOff),
+        };
+        served.and_then(|near| {
+            let enough = near.similarity >= plan.min_similarity;
+            if enough { Ok(near) } else { Err(Reason::BelowSimilarity) }
+        })
     }
 
     /// The store's answer to exactly this request; it moves into the memory tier.

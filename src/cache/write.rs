@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::entry::Entry;
 use crate::{
     embed::Vector,
-    store::{Record, Selector, StoreFault, VectorStore},
+    store::{EntryId, Record, Selector, StoreFault, VectorStore},
 };
 
 /// The most answers of one write.
@@ -28,10 +28,13 @@ const TRIES: u32 = 4;
 const BACKOFF: Duration = Duration::from_millis(100);
 
 enum Job {
-    Put(Arc<Entry>, Option<Vector>),
+    Put(Keep),
     Delete(Selector, oneshot::Sender<Result<u64, StoreFault>>),
     Flush(oneshot::Sender<Result<(), StoreFault>>),
 }
+
+/// An answer to be written, its question's vector, and the answer that the vector leads to.
+type Keep = (Arc<Entry>, Option<Vector>, EntryId);
 
 /// The queue's near end.
 #[derive(Clone, Debug)]
@@ -70,8 +73,8 @@ impl WriteBehind {
     }
 
     /// Queues an answer; dropped and counted when the queue is full.
-    pub fn put(&self, entry: Arc<Entry>, vector: Option<Vector>) {
-        if self.jobs.try_send(Job::Put(entry, vector)).is_err() {
+    pub fn put(&self, entry: Arc<Entry>, vector: Option<Vector>, answer: EntryId) {
+        if self.jobs.try_send(Job::Put((entry, vector, answer))).is_err() {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -119,7 +122,7 @@ async fn run(store: Arc<dyn VectorStore>, mut work: mpsc::Receiver<Job>, counts:
         let mut entries = Vec::new();
         for job in jobs.drain(..) {
             match job {
-                Job::Put(entry, vector) => entries.push((entry, vector)),
+                Job::Put(keep) => entries.push(keep),
                 Job::Delete(selector, reply) => {
                     write(&store, std::mem::take(&mut entries), &counts).await;
                     // Nobody waits any more: the deletion stands all the same.
@@ -135,18 +138,20 @@ async fn run(store: Arc<dyn VectorStore>, mut work: mpsc::Receiver<Job>, counts:
     }
 }
 
-async fn write(
-    store: &Arc<dyn VectorStore>,
-    entries: Vec<(Arc<Entry>, Option<Vector>)>,
-    counts: &Counts,
-) {
+async fn write(store: &Arc<dyn VectorStore>, entries: Vec<Keep>, counts: &Counts) {
     if entries.is_empty() {
         return;
     }
     let asked = entries.len() as u64;
     // Compression is CPU work: not on the threads that carry requests.
     let encoded = tokio::task::spawn_blocking(move || -> Vec<Record> {
-        entries.into_iter().filter_map(|(entry, vector)| entry.to_record(vector).ok()).collect()
+        entries
+            .into_iter()
+            .filter_map(|(entry, vector, answer)| {
+                let record = entry.to_record(vector).ok()?;
+                Some(Record { answer, ..record })
+            })
+            .collect()
     });
     let records = encoded.await.unwrap_or_default();
     let written = records.len() as u64;

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 
 use http::{Uri, uri::Scheme};
 
-use super::{Config, Span, TlsVersion, Upstream};
+use crate::cache::guards::Guard;
 
-/// The guards that `cache.semantic.guards` may name.
-pub(super) const GUARDS: [&str; 2] = ["numbers", "negation"];
+use super::{Config, Span, TlsVersion, Upstream};
 
 /// Every violated rule, as (key, message). Also settles what one setting implies for another.
 pub(super) fn all(config: &mut Config) -> Vec<(String, String)> {
@@ -113,12 +112,18 @@ fn semantic(config: &Config, wrong: &mut Wrong) {
             "expected a cosine similarity in (0, 1]: higher is stricter, 0.95 is usual",
         );
     }
+    if !(semantic.max_wrong_hits > 0.0 && semantic.max_wrong_hits < 1.0) {
+        say(wrong, "cache.semantic.max_wrong_hits", "expected a share in (0, 1): 0.01 is 1 %");
+    }
+    if !(0.0..=1.0).contains(&semantic.audit) {
+        say(wrong, "cache.semantic.audit", "expected a share in [0, 1]: 0.02 is 2 %");
+    }
     if semantic.neighbours == 0 || semantic.neighbours > 64 {
         say(wrong, "cache.semantic.neighbours", "expected 1 to 64");
     }
     for guard in &semantic.guards {
-        if !GUARDS.contains(&guard.as_str()) {
-            let known = GUARDS.join("`, `");
+        if Guard::from_name(guard).is_none() {
+            let known = Guard::ALL.map(Guard::name).join("`, `");
             say(wrong, "cache.semantic.guards", format!("unknown guard `{guard}`: `{known}`"));
         }
     }

@@ -24,6 +24,7 @@ use crate::{
         policy::Plan,
         reason::Reason,
         semantic::{Search, Times},
+        verdict::Placement,
     },
     fault::Fault,
     front::hygiene,
@@ -71,6 +72,8 @@ pub struct AnswerHead {
     pub(super) times: Times,
     /// Similarity of a hit that was only counted (shadow mode).
     pub(super) nearest: Option<f32>,
+    /// Similarity of the nearest stored question, and the verdict on it.
+    pub(super) judged: Option<(f32, &'static str)>,
     /// It may be kept if it ends well.
     pub(super) storable: bool,
     /// The leader's own place in the log: taken before the first byte, so that it cannot be missed.
@@ -95,14 +98,14 @@ impl AnswerHead {
 /// Makes the journey and announces it.
 pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
     let cache = errand.house.cache.clone();
-    let question = errand.prompt.question.as_ref().ok();
-    let search = cache.search(&errand.key, question, &errand.plan).await;
-    let Search { outcome, shadow, embedding, times } = search;
+    let search = cache.search(&errand.key, &errand.prompt, &errand.plan).await;
+    let Search { outcome, shadow, decision, volatile, embedding, times } = search;
     let reason = match outcome {
         Ok(hit) => return lead.announce(Course::Hit(hit, times)),
         Err(reason) => errand.known.unwrap_or(reason),
     };
     let nearest = shadow.and_then(|hit| hit.kind.similarity());
+    let judged = decision.as_ref().map(|decision| (decision.similarity, decision.ruling.name()));
     let begun = Instant::now();
     let patient = errand.house.config.cache.finish_abandoned;
     let reply = tokio::select! {
@@ -124,6 +127,7 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
         reason,
         times,
         nearest,
+        judged,
         storable: not_storable.is_none(),
         first: Mutex::new(writer.log().reader()),
     };
@@ -136,13 +140,28 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
     let took = begun.elapsed();
     match drained {
         Drained::Kept(answer) => {
-            let entry = Arc::new(entry(&errand, answer, content_type, took));
+            let text = answer.text.clone();
+            let mut entry = entry(&errand, answer, content_type, took);
+            if volatile {
+                let most = cache.config().semantic.volatile_ttl.get();
+                let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+                entry.expires_ms = entry.expires_ms.min(entry.generated_ms.saturating_add(most));
+            }
+            let entry = Arc::new(entry);
             // In this order: whoever sees the end of the stream finds the answer in the cache.
             cache.remember(entry.clone());
             lead.land(Landing::Kept(entry.clone()));
             writer.finish(Ok(()));
             let vector = embedding.settle(EMBED_PATIENCE).await;
-            cache.write(entry, vector);
+            let placement = match &decision {
+                Some(decision) => {
+                    let text_of = |entry: &Entry| text_of(errand.dialect, entry);
+                    let (key, model) = (&errand.key, &errand.prompt.model);
+                    cache.learn(key, model, decision, &text, text_of).await
+                }
+                None => Placement::Own,
+            };
+            cache.write(entry, vector, placement);
         }
         Drained::Gone(why) => {
             tracing::debug!(reason = why.name(), entry = %errand.key.id, "answer not kept");
@@ -174,9 +193,17 @@ fn not_storable(status: StatusCode, headers: &HeaderMap) -> Option<NotStorable> 
     encoding.is_some_and(|encoding| encoding != "identity").then_some(NotStorable::Encoded)
 }
 
+/// What a stored answer says.
+fn text_of(dialect: &dyn Dialect, entry: &Entry) -> Option<String> {
+    let mut ears = dialect.listener(entry.shape);
+    ears.hear(&entry.body);
+    ears.finish(&entry.body).ok().map(|answer| answer.text)
+}
+
 /// A complete answer's body with what was heard of it.
 struct Complete {
     body: Bytes,
+    text: String,
     usage: Option<crate::wire::Usage>,
 }
 
@@ -234,7 +261,7 @@ async fn drain(
     let whole = writer.body().filter(|body| body.len() <= config.max_entry.bytes());
     let Some(body) = whole else { return Drained::Gone(NotStorable::TooLarge) };
     match ears.finish(&body) {
-        Ok(answer) => Drained::Kept(Complete { body, usage: answer.usage }),
+        Ok(answer) => Drained::Kept(Complete { body, text: answer.text, usage: answer.usage }),
         Err(why) => Drained::Gone(why),
     }
 }

@@ -104,6 +104,8 @@ impl Setup {
         if !self.settings.contains("lookup_deadline") {
             self = self.with("cache.semantic.lookup_deadline = \"20s\"");
         }
+        // Bags of words are near in ways that no guard lets pass.
+        self = self.with("cache.semantic.guards = []");
         self
     }
 
@@ -135,7 +137,7 @@ impl Setup {
             prompts: Prompts::Withheld,
             access: AccessLog::Silent,
             reasons: &Reason::NAMES,
-            verdicts: &["served"],
+            verdicts: &reprise::cache::verdict::Ruling::NAMES,
         })
         .unwrap();
         let words = self.embedder.clone();
@@ -161,7 +163,7 @@ impl Setup {
         let house = Arc::new(House {
             tenants: Tenants::new(config.cache.scope.clone(), key),
             admission: Admission::new(config.limits.requests),
-            cache: Arc::new(Cache::new(config.cache.clone(), embedder, store, queue, &tasks)),
+            cache: Arc::new(Cache::new(config.cache.clone(), embedder, store, queue, None, &tasks)),
             flights: Flights::new(
                 config.cache.flight_bytes.bytes(),
                 config.cache.flights_bytes.bytes(),

@@ -6,7 +6,8 @@ use crate::{client::Ask, origin::Origin, proxy::Setup, talk};
 async fn answers_survive_a_restart_by_id_and_by_meaning() {
     let folder = tempfile::tempdir().unwrap();
     let origin = Origin::start(talk::model).await;
-    let ask = |number: usize| Ask::stream(&format!("please tell me all about topic{number} today"));
+    let ask =
+        |number: usize| Ask::stream(&format!("please tell me all about topic{number} slowly"));
     let open = || Setup::new(&origin).with("cache.ttl = \"1h\"").semantic(&folder).open();
     let proxy = open().await;
     let mut bodies = Vec::new();
@@ -25,7 +26,7 @@ async fn answers_survive_a_restart_by_id_and_by_meaning() {
         assert_eq!(hit.cache_status().detail.as_deref(), Some("exact"));
     }
     let near =
-        Ask::stream("today please tell me all about topic7").header("x-reprise-namespace", "n7");
+        Ask::stream("slowly please tell me all about topic7").header("x-reprise-namespace", "n7");
     let hit = proxy.send(&near).await;
     assert_eq!(hit.cache_status().detail.as_deref(), Some("semantic"));
     assert_eq!(hit.body, bodies[7]);

@@ -1,0 +1,105 @@
+//! One word added, one word replaced, one name exchanged.
+
+use super::Pair;
+use super::lexicon::lexicon;
+use super::reading::{Class, Reading, Token};
+
+/// A name on either side that the other does not hold, however many words they share; a name added
+/// to an edit.
+pub(super) fn entity_differs(pair: &Pair<'_>) -> bool {
+    let (a, b) = (names(pair.a, &pair.words.only_a), names(pair.b, &pair.words.only_b));
+    if is_irrelevant(pair) {
+        return false;
+    }
+    (!a.is_empty() && !b.is_empty()) || ((!a.is_empty() || !b.is_empty()) && pair.words.is_edit())
+}
+
+fn names<'a>(reading: &'a Reading, only: &[usize]) -> Vec<&'a Token> {
+    only.iter().map(|i| &reading.tokens[*i]).filter(|t| t.named).collect()
+}
+
+/// The topic of one text is all in the other, which says something more.
+pub(super) fn word_added(pair: &Pair<'_>) -> bool {
+    let (a, b) = (&pair.words.only_a, &pair.words.only_b);
+    let one_sided = a.is_empty() != b.is_empty();
+    one_sided && (pair.words.is_minimal() || sentence_added(pair))
+}
+
+/// One text holds the other and a further sentence of substance: a follow-up, or stuffing that
+/// steers a near answer to itself.
+fn sentence_added(pair: &Pair<'_>) -> bool {
+    const SUBSTANCE: usize = 3;
+    let (longer, extra, shorter) = if pair.words.only_a.is_empty() {
+        (pair.b, &pair.words.only_b, pair.a)
+    } else {
+        (pair.a, &pair.words.only_a, pair.b)
+    };
+    let last = shorter.tokens.last().map_or(0, |t| t.sentence);
+    extra.len() >= SUBSTANCE
+        && extra
+            .iter()
+            .all(|i| longer.tokens[*i].sentence > last || longer.tokens[*i].sentence == 0)
+}
+
+/// Some words of an edit give way to others that are not known to mean the same.
+pub(super) fn word_replaced(pair: &Pair<'_>) -> bool {
+    let (a, b) = (&pair.words.only_a, &pair.words.only_b);
+    let exchanged = !a.is_empty() && !b.is_empty() && pair.words.is_minimal();
+    exchanged && !cancelled(pair) && !is_irrelevant(pair)
+}
+
+/// Every replaced word is an opposite or a negation whose turns cancel; `polarity` has judged
+/// those.
+fn cancelled(pair: &Pair<'_>) -> bool {
+    let lists = lexicon();
+    let of = |r: &Reading, only: &[usize]| -> Vec<String> {
+        only.iter().map(|i| r.tokens[*i].stem.clone()).collect()
+    };
+    let (a, b) = (of(pair.a, &pair.words.only_a), of(pair.b, &pair.words.only_b));
+    let bare = |w: &str| {
+        ["un", "in", "im", "il", "ir", "dis", "non"]
+            .iter()
+            .find_map(|p| w.strip_prefix(p))
+            .unwrap_or(w)
+            .to_owned()
+    };
+    a.len() == b.len()
+        && a.iter().all(|x| b.iter().any(|y| lists.opposed(x, y) || bare(x) == bare(y)))
+}
+
+/// The changed words stand in an opening statement and the question, the same in both, does not
+/// lean on it.
+///
+/// "My dog eats rice. Is it normal for animals to eat rice?" asks the same about a cat; "I hurt my
+/// knee. Should I play?" does not.
+fn is_irrelevant(pair: &Pair<'_>) -> bool {
+    let last = |r: &Reading| r.tokens.last().map_or(0, |t| t.sentence);
+    let (last_a, last_b) = (last(pair.a), last(pair.b));
+    if last_a == 0 || last_b == 0 {
+        return false;
+    }
+    let earlier = pair.words.only_a.iter().all(|i| pair.a.tokens[*i].sentence < last_a)
+        && pair.words.only_b.iter().all(|i| pair.b.tokens[*i].sentence < last_b);
+    let question = |r: &Reading, n: u16| -> Vec<String> {
+        r.tokens.iter().filter(|t| t.sentence == n).map(|t| t.word.clone()).collect()
+    };
+    let (asked, also) = (question(pair.a, last_a), question(pair.b, last_b));
+    const LEANING: [&str; 21] = [
+        "this", "that", "these", "those", "they", "them", "their", "he", "she", "him", "her",
+        "his", "i", "me", "my", "we", "us", "our", "there", "here", "then",
+    ];
+    let topic =
+        pair.a.tokens.iter().filter(|t| t.sentence == last_a && t.class == Class::Content).count();
+    let named =
+        names(pair.a, &pair.words.only_a).len() + names(pair.b, &pair.words.only_b).len() > 0;
+    let expletive = asked
+        .iter()
+        .position(|w| w == "it")
+        .is_none_or(|at| at > 0 && matches!(asked[at - 1].as_str(), "is" | "was"));
+    earlier
+        && !named
+        && expletive
+        && asked == also
+        && topic >= 2
+        && !asked.iter().any(|w| LEANING.contains(&w.as_str()))
+}

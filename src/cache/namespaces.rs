@@ -1,0 +1,205 @@
+//! What was learned about near questions, kept apart by tenant and model: one tenant's labels never
+//! decide for another.
+
+use std::{
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
+
+use super::{
+    guards::{Guard, GuardSet, Reading},
+    verdict::{Decision, Namespace, Neighbour, Settings, first_prior::first_prior},
+};
+use crate::{config, store};
+
+/// The most namespaces that learn; a tenant beyond them is decided for by the first prior alone.
+const NAMESPACES_MAX: usize = 10_000;
+
+/// Learned state by tenant and model.
+pub struct Namespaces {
+    settings: Settings,
+    /// The embedding model's name: its first prior.
+    model: String,
+    learned: Mutex<HashMap<String, Arc<Mutex<Namespace>>>>,
+    path: Option<PathBuf>,
+}
+
+impl Namespaces {
+    /// Reads what was learned before from `path`; a file that cannot be read is set aside, never
+    /// deleted, and learning begins anew.
+    pub fn open(config: &config::Semantic, model: &str, path: Option<PathBuf>) -> Self {
+        let guards = config.guards.iter().filter_map(|name| Guard::from_name(name));
+        let settings = Settings {
+            policy: config.policy,
+            min_similarity: match config.policy {
+                config::Policy::Threshold => config.min_similarity,
+                config::Policy::Verified | config::Policy::Vcache | config::Policy::Off => 0.0,
+            },
+            max_wrong_hits: config.max_wrong_hits,
+            audit: config.audit,
+            guards: GuardSet::of(&guards.collect::<Vec<_>>()),
+        };
+        let namespaces =
+            Self { settings, model: model.to_owned(), learned: Mutex::new(HashMap::new()), path };
+        namespaces.restore();
+        namespaces
+    }
+
+    fn restore(&self) {
+        let Some(path) = &self.path else { return };
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => return set_aside(path, &error.to_string()),
+        };
+        match serde_json::from_str::<HashMap<String, Box<RawValue>>>(&text) {
+            Ok(stored) => {
+                let mut learned = self.learned.lock();
+                for (name, snapshot) in stored {
+                    let prior = first_prior(&self.model);
+                    let restored = Namespace::restore(self.settings.clone(), prior, snapshot.get());
+                    if let Ok(namespace) = restored {
+                        learned.insert(name, Arc::new(Mutex::new(namespace)));
+                    }
+                }
+            }
+            Err(error) => set_aside(path, &error.to_string()),
+        }
+    }
+
+    /// Writes down what was learned, whole or not at all.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn save(&self) -> io::Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let all: Vec<_> = {
+            let learned = self.learned.lock();
+            learned.iter().map(|(name, one)| (name.clone(), one.clone())).collect()
+        };
+        if all.is_empty() {
+            return Ok(());
+        }
+        let mut stored = HashMap::with_capacity(all.len());
+        for (name, namespace) in all {
+            let snapshot = namespace.lock().snapshot()?;
+            stored.insert(name, RawValue::from_string(snapshot)?);
+        }
+        let draft = path.with_extension("draft");
+        std::fs::write(&draft, serde_json::to_vec(&stored)?)?;
+        std::fs::rename(draft, path)
+    }
+
+    /// The namespace of this tenant and model.
+    pub fn of(&self, tenant: &str, model: &str) -> Arc<Mutex<Namespace>> {
+        let name = format!("{tenant} {model}");
+        let mut learned = self.learned.lock();
+        if let Some(known) = learned.get(&name) {
+            return known.clone();
+        }
+        let prior = first_prior(&self.model);
+        let fresh = Arc::new(Mutex::new(Namespace::new(self.settings.clone(), prior)));
+        if learned.len() < NAMESPACES_MAX {
+            learned.insert(name, fresh.clone());
+        }
+        fresh
+    }
+
+    /// Does the policy learn from answers?
+    pub fn learns(&self) -> bool {
+        matches!(self.settings.policy, config::Policy::Verified | config::Policy::Vcache)
+    }
+}
+
+/// What a namespace says of a question and its near ones.
+pub fn decide(
+    namespace: &Mutex<Namespace>,
+    question: &Reading,
+    near: &[store::Neighbour],
+) -> Decision {
+    let near: Vec<_> = near
+        .iter()
+        .map(|one| Neighbour {
+            answer: one.answer.into(),
+            similarity: one.similarity,
+            text: &one.question,
+        })
+        .collect();
+    namespace.lock().decide(question, &near, draw())
+}
+
+/// A uniform number in 0..1. Where the system gives no randomness nothing is audited: better than
+/// auditing everything.
+fn draw() -> f64 {
+    let mut bytes = [0; 4];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0),
+        Err(_) => 0.999_999,
+    }
+}
+
+fn set_aside(path: &Path, why: &str) {
+    let aside = path.with_extension(format!("corrupt-{}", super::entry::now_ms() / 1000));
+    let moved = std::fs::rename(path, &aside);
+    tracing::error!(
+        path = %path.display(), aside = %aside.display(), moved = moved.is_ok(), why,
+        "what was learned about near questions cannot be read: set aside, learning begins anew"
+    );
+}
+
+impl From<store::EntryId> for super::verdict::AnswerId {
+    fn from(id: store::EntryId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<super::verdict::AnswerId> for store::EntryId {
+    fn from(id: super::verdict::AnswerId) -> Self {
+        Self(id.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn semantic() -> config::Semantic {
+        let overrides = config::Overrides {
+            upstream: Some("http://127.0.0.1:1".into()),
+            ..config::Overrides::default()
+        };
+        let environment =
+            [("REPRISE__CACHE__SEMANTIC__POLICY".to_owned(), "verified".to_owned())].into();
+        config::load(None, &environment, &overrides).unwrap().cache.semantic
+    }
+
+    #[test]
+    fn what_was_learned_survives_and_stays_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("verdict.json");
+        let one = Namespaces::open(&semantic(), "all-MiniLM-L6-v2", Some(path.clone()));
+        one.of("t1", "m").lock().reject(super::super::verdict::AnswerId(7));
+        one.save().unwrap();
+        let two = Namespaces::open(&semantic(), "all-MiniLM-L6-v2", Some(path));
+        let quarantined = |tenant: &str| {
+            two.of(tenant, "m").lock().is_quarantined(super::super::verdict::AnswerId(7))
+        };
+        assert!(quarantined("t1"));
+        assert!(!quarantined("t2"));
+    }
+
+    #[test]
+    fn a_broken_file_is_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("verdict.json");
+        std::fs::write(&path, "{").unwrap();
+        let _ = Namespaces::open(&semantic(), "x", Some(path.clone()));
+        assert!(!path.exists());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,162 @@
+//! Keeps the promise on the average: how doubtful may the most doubtful hit be, for all hits
+//! together to stay in budget?
+//!
+//! The rule "serve when P(right) >= 1 - target" spends far less than the target, because most hits
+//! are much safer than the worst one. The controller therefore moves the level of the *worst* hit
+//! until the *mean* predicted error of all hits meets the budget, after scaling predictions by what
+//! labels have shown them to be worth. What nobody has checked buys nothing: the level starts at
+//! the target itself and rises only with evidence.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cache::interval::{Interval, Z_95, wilson};
+
+/// Predicted wrong answers per hit that are planned for beyond the target once audits have
+/// confirmed them to be too many.
+///
+/// That some share goes wrong at any similarity cannot be refuted from below, so about half a
+/// percent of it stays in the belief where it is not true: on BANKING77 and CLINC150 half of what
+/// was predicted at 1 % came true. Only audits can tell whether that is so here, hence the way to
+/// it.
+const ALLOWANCE: f64 = 0.005;
+/// Audits after which half of that way is gone.
+const HALF_WAY: f64 = 25.0;
+/// The worst hit may be this many times more doubtful than the mean is allowed to be.
+const SLACK: f64 = 6.0;
+/// The level never falls below this share of the target, or it could not find its way back.
+const STRICTEST: f64 = 0.02;
+/// Step of the level per hit, as a share of the relative miss.
+const GAIN: f64 = 0.04;
+/// Weight of the belief "predictions are as good as they say", in predicted wrong answers.
+const TRUST: f64 = 2.0;
+/// However well predictions did, they are not taken for more than this much too cautious.
+const LEAST_CORRECTION: f64 = 0.75;
+/// A label's weight halves over about this many labels, so that drift shows.
+const DECAY: f64 = 1.0 - 1.0 / 1500.0;
+/// Labels of would-be hits needed before the fall-back may be left.
+const RECOVERY_LABELS: f64 = 60.0;
+
+/// Whether a namespace serves similar questions at all.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// Serving.
+    Serving,
+    /// Would-be hits are all forwarded and judged until they prove right again.
+    ExactOnly,
+}
+
+impl Trust {
+    /// Stable name for metrics and the dashboard.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::ExactOnly => "exact_only",
+        }
+    }
+}
+
+/// Working level, calibration and trust of one namespace.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Controller {
+    target: f64,
+    level: f64,
+    trust: Trust,
+    /// Decayed labels near or above the level: predicted wrong and seen wrong. The calibration is
+    /// their ratio.
+    predicted: f64,
+    seen: f64,
+    /// Decayed audits: labels of would-be hits drawn at a known share, weighted by its inverse.
+    audited: f64,
+    audited_wrong: f64,
+    /// Wrong answers that predictions expected among those audits.
+    audited_predicted: f64,
+}
+
+impl Controller {
+    /// For a target on wrong answers per hit, in `0..1`.
+    pub fn new(target: f64) -> Self {
+        Self {
+            target,
+            level: target,
+            trust: Trust::Serving,
+            predicted: 0.0,
+            seen: 0.0,
+            audited: 0.0,
+            audited_wrong: 0.0,
+            audited_predicted: 0.0,
+        }
+    }
+
+    /// Another target, from configuration. The level starts again, since what was learned about
+    /// spending was for the old one.
+    pub fn retarget(&mut self, target: f64) {
+        if (target - self.target).abs() > f64::EPSILON {
+            self.target = target;
+            self.level = target;
+        }
+    }
+
+    /// A question is a would-be hit when its predicted error is at most this.
+    pub fn level(&self) -> f64 {
+        self.level
+    }
+
+    /// Whether would-be hits are served.
+    pub fn trust(&self) -> Trust {
+        self.trust
+    }
+
+    /// The live estimate of wrong answers per hit, from audits alone.
+    pub fn audited(&self) -> Interval {
+        wilson(self.audited_wrong, self.audited, Z_95)
+    }
+
+    /// How many times more often predictions fail than they say. The worse of what labels near the
+    /// level show, which are many but of questions that were not served, and of what audits show,
+    /// which are few but of those that were.
+    pub fn correction(&self) -> f64 {
+        let near = (self.seen + TRUST) / (self.predicted + TRUST);
+        let served = (self.audited_wrong + TRUST) / (self.audited_predicted + TRUST);
+        near.max(served).max(LEAST_CORRECTION)
+    }
+
+    /// A hit of a predicted error was served, or would have been.
+    pub fn spend(&mut self, error: f64) {
+        let way = self.audited / (self.audited + HALF_WAY);
+        let planned = self.target + ALLOWANCE.min(self.target) * way;
+        let miss = 1.0 - error * self.correction() / planned;
+        self.level *= (GAIN * miss.max(-4.0)).exp();
+        self.level = self.level.clamp(self.target * STRICTEST, self.target * SLACK);
+    }
+
+    /// A forwarded question whose predicted error was near the level has been judged.
+    pub fn calibrate(&mut self, error: f64, right: bool) {
+        if error > self.target * SLACK {
+            return;
+        }
+        self.predicted = self.predicted * DECAY + error;
+        self.seen = self.seen * DECAY + f64::from(u8::from(!right));
+    }
+
+    /// An audited would-be hit has been judged.
+    pub fn audit(&mut self, error: f64, right: bool) {
+        self.audited_predicted = self.audited_predicted * DECAY + error;
+        self.audited = self.audited * DECAY + 1.0;
+        self.audited_wrong = self.audited_wrong * DECAY + f64::from(u8::from(!right));
+        let interval = wilson(self.audited_wrong, self.audited, 3.0);
+        self.trust = match self.trust {
+            Trust::Serving if interval.low > self.target => {
+                // The way back starts from nothing: only labels collected from here on count.
+                (self.audited, self.audited_wrong, self.audited_predicted) = (0.0, 0.0, 0.0);
+                Trust::ExactOnly
+            }
+            Trust::ExactOnly
+                if self.audited >= RECOVERY_LABELS && interval.point <= self.target =>
+            {
+                Trust::Serving
+            }
+            unchanged => unchanged,
+        };
+    }
+}

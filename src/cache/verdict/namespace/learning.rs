@@ -1,0 +1,109 @@
+//! What a namespace hears after a question was forwarded.
+
+use super::{DECAY, Namespace, State};
+use crate::cache::verdict::families::REDUNDANT;
+use crate::cache::verdict::{Agreement, AnswerId, Decision, Placement};
+
+impl Namespace {
+    /// The question was forwarded and its answer compared with contenders; missing comparisons are
+    /// simply missing.
+    ///
+    /// Says how to store the fresh answer.
+    pub fn learn(&mut self, decision: &Decision, found: &[(AnswerId, Agreement)]) -> Placement {
+        let families = &self.memory.families;
+        let of = |answer: AnswerId| {
+            found
+                .iter()
+                .find(|(a, _)| *a == answer)
+                .map(|(_, agreement)| *agreement == Agreement::Same)
+        };
+        let judged =
+            decision.contenders.iter().filter_map(|c| of(c.answer).map(|right| (*c, right)));
+        let agreeing = judged.clone().find(|(_, right)| *right).map(|(c, _)| c);
+        let outcome = judged
+            .clone()
+            .find(|(c, _)| Some(families.eldest(c.answer)) == decision.family)
+            .map(|(_, right)| right);
+        if decision.ruling.would_serve() {
+            self.memory.witness.audited(outcome);
+        }
+        if let Some(right) = outcome.filter(|_| self.memory.witness.is_sound()) {
+            self.record(decision, right);
+        }
+        let Some(contender) = agreeing else {
+            return Placement::Own;
+        };
+        if contender.similarity > REDUNDANT {
+            return Placement::Redundant;
+        }
+        if self.memory.families.add_alias(contender.answer) {
+            Placement::Alias(contender.answer)
+        } else {
+            Placement::Kin(contender.answer)
+        }
+    }
+
+    fn record(&mut self, decision: &Decision, right: bool) {
+        let Some(family) = decision.family else { return };
+        if decision.ruling.would_serve() {
+            self.memory.audited = self.memory.audited * DECAY + 1.0;
+            self.memory.wrong = self.memory.wrong * DECAY + f64::from(u8::from(!right));
+        }
+        match &mut self.memory.state {
+            State::Verified(v) => {
+                if decision.ruling.would_serve() {
+                    v.controller_mut().audit(1.0 - decision.alpha, right);
+                }
+                // What a guard stopped would never be served: its outcome says nothing about what
+                // similarity is worth.
+                if decision.teaches {
+                    v.controller_mut().calibrate(1.0 - decision.alpha, right);
+                    v.observe(family, decision.feature, right);
+                }
+            }
+            State::Vcache(v) if decision.teaches => v.observe(family, decision.similarity, right),
+            State::Vcache(_) | State::Threshold | State::Off => {}
+        }
+    }
+
+    /// The judge was shown two answers that cannot be the same, to see what it says: those of two
+    /// far apart questions. Once in fifty judgements is enough to find out one that says yes to
+    /// everything within 600.
+    pub fn control(&mut self, said: Agreement) {
+        self.memory.witness.control(said);
+    }
+
+    /// A new answer says the same as an older one.
+    pub fn join(&mut self, elder: AnswerId, new: AnswerId) {
+        self.memory.families.join(elder, new);
+    }
+
+    /// A user says that a served answer was wrong: its family is served no more, and counts as
+    /// wrong however similar.
+    pub fn reject(&mut self, answer: AnswerId) {
+        /// Above what any neighbourhood reaches.
+        const SURE: f32 = 1.6;
+        let family = self.memory.families.eldest(answer);
+        self.memory.families.quarantine(answer);
+        match &mut self.memory.state {
+            State::Verified(v) => v.observe(family, SURE, false),
+            State::Vcache(v) => v.observe(family, 1.0, false),
+            State::Threshold | State::Off => {}
+        }
+    }
+
+    /// Whether an answer may be served at all; the exact tier asks too.
+    pub fn is_quarantined(&self, answer: AnswerId) -> bool {
+        self.memory.families.is_quarantined(answer)
+    }
+
+    /// An answer has left the store.
+    pub fn forget(&mut self, answer: AnswerId) {
+        self.memory.families.forget(answer);
+        match &mut self.memory.state {
+            State::Verified(v) => v.forget(answer),
+            State::Vcache(v) => v.forget(answer),
+            State::Threshold | State::Off => {}
+        }
+    }
+}

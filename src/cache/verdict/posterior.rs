@@ -1,0 +1,308 @@
+//! What is believed about one answer: a distribution over "how similar must a question be to share
+//! it".
+//!
+//! A belief is a set of weights over a small grid of curves `L(f) = (1 - l) / (1 + exp(-g (f -
+//! t)))`: `t` where the curve is half way up, `g` how steep it is, `l` what stays wrong at any
+//! similarity. An outcome multiplies each cell by its likelihood, so there is no optimiser that
+//! could fail on separable data. The likelihoods are looked up: a feature is one of [`LEVELS`]
+//! steps, and a row of the table holds the logarithms for all cells.
+
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
+
+/// Steps of a feature, each [`STEP`] wide: `-0.3..1.748`.
+const LEVELS: usize = 256;
+const STEP: f32 = 0.008;
+const LOWEST: f32 = -0.3;
+
+const THRESHOLDS: usize = 32;
+const SLOPES: usize = 5;
+/// Shares of questions that go wrong however similar they are. Without them a namespace whose truth
+/// is noisy looks, from below, as if enough similarity made it safe.
+const LAPSES: [f32; 3] = [0.0, 0.006, 0.05];
+/// What each of them is believed in at first.
+const LAPSE_WEIGHTS: [f32; 3] = [0.95, 0.03, 0.02];
+/// Cells of the grid.
+pub const CELLS: usize = THRESHOLDS * SLOPES * LAPSES.len();
+
+/// Outcomes kept per answer; older ones leave, so that an answer whose truth changed is not bound
+/// by its past for ever.
+const MEMORY: usize = 32;
+
+/// A feature rounded to the grid, in one byte.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Level(u8);
+
+impl Level {
+    /// Rounds down, so that a borderline question is judged by the weaker side of its step.
+    pub fn of(feature: f32) -> Self {
+        if !feature.is_finite() {
+            return Self(0);
+        }
+        Self(((feature - LOWEST) / STEP).floor().clamp(0.0, (LEVELS - 1) as f32) as u8)
+    }
+}
+
+/// The outcomes that an answer has collected: 2 to 40 bytes, nothing at all for an answer never
+/// judged.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Outcomes {
+    /// Oldest first.
+    levels: Vec<Level>,
+    /// Bit `i` tells whether outcome `i` was right.
+    right: u32,
+}
+
+impl Outcomes {
+    /// Adds an outcome; the oldest leaves when [`MEMORY`] are held.
+    pub fn push(&mut self, level: Level, right: bool) {
+        if self.levels.len() == MEMORY {
+            self.levels.remove(0);
+            self.right >>= 1;
+        }
+        self.right |= u32::from(right) << self.levels.len();
+        self.levels.push(level);
+    }
+
+    /// Outcomes held.
+    pub fn len(&self) -> usize {
+        self.levels.len()
+    }
+
+    /// Whether the answer was never judged.
+    pub fn is_empty(&self) -> bool {
+        self.levels.is_empty()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (Level, bool)> + '_ {
+        self.levels.iter().enumerate().map(|(i, level)| (*level, self.right >> i & 1 == 1))
+    }
+}
+
+/// Weights of the cells, summing to one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Belief {
+    weights: Box<[f32]>,
+    /// Logarithms of the weights: every verdict on a judged answer needs them all, and they change
+    /// only with learning.
+    ln: Box<[f32]>,
+}
+
+impl Belief {
+    /// Every threshold and slope as likely as any other; a lapse is the exception until outcomes
+    /// show it.
+    pub fn flat() -> Self {
+        let share = |lapse: usize| LAPSE_WEIGHTS[lapse] / (THRESHOLDS * SLOPES) as f32;
+        Self::of((0..CELLS).map(|cell| share(cell / (THRESHOLDS * SLOPES))).collect())
+    }
+
+    /// From stored weights; `None` when they are not a distribution over this grid.
+    pub fn from_weights(weights: Vec<f32>) -> Option<Self> {
+        let sum: f32 = weights.iter().sum();
+        let whole = weights.len() == CELLS
+            && weights.iter().all(|w| w.is_finite() && *w >= 0.0)
+            && sum > 0.0;
+        whole.then(|| Self::of(weights.iter().map(|w| w / sum).collect()))
+    }
+
+    fn of(weights: Box<[f32]>) -> Self {
+        let ln = weights.iter().map(|w| w.max(1e-30).ln()).collect();
+        Self { weights, ln }
+    }
+
+    /// The weights, by lapse, slope and threshold.
+    pub fn weights(&self) -> &[f32] {
+        &self.weights
+    }
+
+    /// Expected probability that the answer is right at a feature.
+    pub fn alpha(&self, level: Level) -> f32 {
+        let row = CURVES.right(level);
+        self.weights.iter().zip(row).map(|(w, l)| w * l).sum()
+    }
+
+    /// The same for an answer with outcomes of its own: what [`Self::given`] and [`Self::alpha`]
+    /// say, without building the former.
+    pub fn alpha_given(&self, outcomes: &Outcomes, level: Level) -> f32 {
+        let weights = self.likelihoods(outcomes);
+        let (mut right, mut all) = (0.0, 0.0);
+        for (w, l) in weights.iter().zip(CURVES.right(level)) {
+            right += w * l;
+            all += w;
+        }
+        right / all
+    }
+
+    /// This belief after an answer's outcomes.
+    pub fn given(&self, outcomes: &Outcomes) -> Self {
+        let mut weights = self.likelihoods(outcomes);
+        let sum: f32 = weights.iter().sum();
+        weights.iter_mut().for_each(|w| *w /= sum);
+        Self::of(weights.into_boxed_slice())
+    }
+
+    /// Weights times likelihood of the outcomes, up to a common factor.
+    fn likelihoods(&self, outcomes: &Outcomes) -> Vec<f32> {
+        /// `e^-17` is below what a sum of single-precision numbers near one can hold.
+        const NEGLIGIBLE: f32 = -17.0;
+        let mut log = self.ln.to_vec();
+        for (level, right) in outcomes.iter() {
+            let row = if right { CURVES.ln_right(level) } else { CURVES.ln_wrong(level) };
+            for (cell, likelihood) in log.iter_mut().zip(row) {
+                *cell += likelihood;
+            }
+        }
+        // Subtracting the largest first keeps 32 unlikely outcomes from underflowing every cell at
+        // once.
+        let top = log.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        for cell in &mut log {
+            *cell = if *cell - top > NEGLIGIBLE { (*cell - top).exp() } else { 0.0 };
+        }
+        log
+    }
+
+    /// Moves a share of this belief towards another.
+    pub fn lean(&mut self, towards: &Self, share: f32) {
+        for (mine, other) in self.weights.iter_mut().zip(&towards.weights) {
+            *mine += share * (other - *mine);
+        }
+        self.ln = self.weights.iter().map(|w| w.max(1e-30).ln()).collect();
+    }
+}
+
+/// The grid's curves at every level, and their logarithms: three tables of 480 KiB built once.
+struct Curves {
+    right: Vec<f32>,
+    ln_right: Vec<f32>,
+    ln_wrong: Vec<f32>,
+}
+
+static CURVES: LazyLock<Curves> = LazyLock::new(Curves::build);
+
+impl Curves {
+    fn build() -> Self {
+        let mut curves = Self { right: vec![], ln_right: vec![], ln_wrong: vec![] };
+        for level in 0..LEVELS {
+            let feature = LOWEST + STEP * level as f32;
+            for cell in cells() {
+                let x = cell.slope * (feature - cell.threshold);
+                let right = (1.0 - cell.lapse) / (1.0 + (-x).exp());
+                curves.right.push(right);
+                curves.ln_right.push((1.0 - cell.lapse).ln() - ln_1p_exp(-x));
+                // Near one the difference loses its digits; the sum of its two parts does not.
+                curves.ln_wrong.push(
+                    (1.0 / (1.0 + x.exp()) + cell.lapse / (1.0 + (-x).exp())).max(1e-30).ln(),
+                );
+            }
+        }
+        curves
+    }
+
+    fn right(&self, level: Level) -> &[f32] {
+        row(&self.right, level)
+    }
+
+    fn ln_right(&self, level: Level) -> &[f32] {
+        row(&self.ln_right, level)
+    }
+
+    fn ln_wrong(&self, level: Level) -> &[f32] {
+        row(&self.ln_wrong, level)
+    }
+}
+
+fn row(table: &[f32], level: Level) -> &[f32] {
+    let start = usize::from(level.0) * CELLS;
+    &table[start..start + CELLS]
+}
+
+/// One curve.
+struct Cell {
+    threshold: f32,
+    slope: f32,
+    lapse: f32,
+}
+
+/// Thresholds 0.2..2.06 apart by 0.06, so that "never" is on the grid; slopes 4..60 in even ratios;
+/// each with every lapse.
+fn cells() -> impl Iterator<Item = Cell> {
+    LAPSES.into_iter().flat_map(|lapse| {
+        (0..SLOPES).flat_map(move |slope| {
+            let slope = 4.0 * (60.0_f32 / 4.0).powf(slope as f32 / (SLOPES - 1) as f32);
+            (0..THRESHOLDS).map(move |t| Cell { threshold: 0.2 + 0.06 * t as f32, slope, lapse })
+        })
+    })
+}
+
+/// `ln(1 + e^x)` without overflow.
+fn ln_1p_exp(x: f32) -> f32 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn outcomes_move_the_belief_their_way() {
+        let flat = Belief::flat();
+        let (mut good, mut bad) = (Outcomes::default(), Outcomes::default());
+        for _ in 0..10 {
+            good.push(Level::of(0.8), true);
+            bad.push(Level::of(0.8), false);
+        }
+        let at = Level::of(0.9);
+        assert!(flat.given(&good).alpha(at) > 0.95);
+        assert!(flat.given(&bad).alpha(at) < 0.3);
+    }
+
+    #[test]
+    fn only_the_last_outcomes_count() {
+        let mut outcomes = Outcomes::default();
+        for _ in 0..40 {
+            outcomes.push(Level::of(0.9), false);
+        }
+        for _ in 0..MEMORY {
+            outcomes.push(Level::of(0.9), true);
+        }
+        assert_eq!(outcomes.len(), MEMORY);
+        assert!(outcomes.iter().all(|(_, right)| right));
+    }
+
+    #[test]
+    fn a_full_record_is_small() {
+        let mut outcomes = Outcomes::default();
+        for i in 0..100 {
+            outcomes.push(Level::of(1.5), i % 2 == 0);
+        }
+        assert!(serde_json::to_string(&outcomes).unwrap().len() <= 300);
+    }
+
+    #[test]
+    fn weights_from_elsewhere_are_checked() {
+        assert!(Belief::from_weights(vec![1.0; CELLS - 1]).is_none());
+        assert!(Belief::from_weights(vec![0.0; CELLS]).is_none());
+        assert!(Belief::from_weights(vec![f32::NAN; CELLS]).is_none());
+        assert!(Belief::from_weights(vec![2.0; CELLS]).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn alpha_is_a_rising_probability(outcomes in proptest::collection::vec((0.0f32..1.7, any::<bool>()), 0..60)) {
+            let mut held = Outcomes::default();
+            for (f, right) in outcomes {
+                held.push(Level::of(f), right);
+            }
+            let belief = Belief::flat().given(&held);
+            prop_assert!((belief.weights().iter().sum::<f32>() - 1.0).abs() < 1e-3);
+            let mut before = 0.0;
+            for step in 0..=255u8 {
+                let alpha = belief.alpha(Level(step));
+                prop_assert!((-1e-6..=1.0 + 1e-4).contains(&alpha) && alpha >= before - 1e-4);
+                before = alpha;
+            }
+        }
+    }
+}

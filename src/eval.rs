@@ -1,0 +1,21 @@
+//! `reprise eval`: what would this cache do with your questions, and how often would it be wrong?
+//!
+//! Replays a file through the very code that serves: [`crate::cache::verdict::Namespace`] decides,
+//! and learns only from what it forwarded. A stream of questions with classes, pairs with a label,
+//! or a log of questions with their answers.
+
+mod curve;
+mod dataset;
+mod fit;
+mod knn;
+mod pairs;
+mod random;
+mod replay;
+mod report;
+
+pub use curve::svg;
+pub use dataset::{Dataset, EvalError, Pair, Truth};
+pub use fit::{Source, fit_prior, prior_file};
+pub use knn::{Graph, Vectors};
+pub use replay::{Plan, Progress, Run, evaluate};
+pub use report::{Row, advice, json, markdown, table};
