@@ -6,9 +6,12 @@
 //! only to those who may write.
 
 mod authority;
+mod dashboard;
 mod entries;
+mod events;
 mod health;
 mod listener;
+mod purge;
 mod refusal;
 
 use std::{sync::Arc, time::Duration};
@@ -16,17 +19,18 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, RawQuery, Request, State},
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 
-use self::{authority::Token, refusal::Refusal};
+use self::{authority::Token, events::Watchers, refusal::Refusal};
 pub use self::{
     entries::{Entries, EntryView},
     health::{Health, Part, Phase},
     listener::serve,
+    purge::PurgeMode,
 };
 use crate::observe::{Observer, Sources, Stats};
 
@@ -48,6 +52,7 @@ pub struct Admin {
     /// The cache's entries.
     pub entries: Arc<dyn Entries>,
     token: Option<Token>,
+    watchers: Watchers,
 }
 
 impl Admin {
@@ -59,17 +64,27 @@ impl Admin {
         entries: Arc<dyn Entries>,
         token: Option<&str>,
     ) -> Self {
-        Self { observer, sources, health, entries, token: token.map(Token::new) }
+        Self {
+            observer,
+            sources,
+            health,
+            entries,
+            token: token.map(Token::new),
+            watchers: Watchers::new(),
+        }
     }
 
     /// Everything that the listener answers.
-    pub fn router(self) -> Router {
+    fn router(self) -> Router {
         Router::new()
+            .route("/", get(dashboard::page))
             .route("/metrics", get(metrics))
             .route("/livez", get(livez))
             .route("/readyz", get(readyz))
             .route("/api/v1/stats", get(stats))
             .route("/api/v1/entries/{id}", get(entries::show).delete(entries::delete))
+            .route("/api/v1/purge", post(purge::purge))
+            .route("/api/v1/events", get(events::events))
             .fallback(async || Refusal::NOT_FOUND)
             .method_not_allowed_fallback(async || Refusal::METHOD_NOT_ALLOWED)
             .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -78,15 +93,15 @@ impl Admin {
     }
 }
 
-/// No answer takes for ever, and none is kept by a browser or a proxy.
+/// No answer takes for ever to begin, and none is kept by a browser or a proxy.
 async fn bounded(request: Request, next: Next) -> Response {
     let mut response = match tokio::time::timeout(MAX_WAIT, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Refusal::TOO_SLOW.into_response(),
     };
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 

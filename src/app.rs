@@ -66,9 +66,9 @@ pub async fn run(config: Config, dropped: Dropped) -> Result<(), StartFault> {
     let reports = Arc::new(Reports { house: house.clone(), embedder, dropped });
     let admin_stop = CancellationToken::new();
     let token = config.admin.token.as_deref();
-    let router = Admin::new(observer, reports.clone(), health.clone(), reports, token).router();
+    let desk = Admin::new(observer, reports.clone(), health.clone(), reports, token);
     let admin = admin_listener
-        .map(|listener| tokio::spawn(admin::serve(listener, router, admin_stop.clone())));
+        .map(|listener| tokio::spawn(admin::serve(listener, desk, admin_stop.clone())));
 
     for address in front.addresses() {
         tracing::info!(%address, "listening");

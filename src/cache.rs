@@ -8,6 +8,7 @@ pub mod exact;
 pub mod flight;
 pub mod key;
 pub mod policy;
+mod purge;
 pub mod reason;
 pub mod semantic;
 pub mod verdict;
@@ -138,10 +139,23 @@ impl Cache {
         if plan.max_age.is_some_and(|oldest| hit.entry.age(now) > oldest) {
             return Err(Reason::TooOld);
         }
-        if hit.entry.is_fresh(now) || hit.kind == HitKind::Stale {
+        // The memory tier lets go of what is past its grace, but not to the millisecond.
+        let grace_ms = u64::try_from(self.config.grace.get().as_millis()).unwrap_or(u64::MAX);
+        let within_grace = now < hit.entry.expires_ms.saturating_add(grace_ms);
+        if hit.entry.is_fresh(now) || (hit.kind == HitKind::Stale && within_grace) {
             return Ok(());
         }
         Err(Reason::Stale)
+    }
+
+    /// May this request have this answer, which another request of the same key was given? What a
+    /// client says of its own strictness is not part of the key.
+    pub fn allows(&self, hit: &Hit, plan: &Plan) -> bool {
+        let near_enough = hit
+            .kind
+            .similarity()
+            .is_none_or(|similarity| plan.semantic.is_ok() && similarity >= plan.min_similarity);
+        near_enough && self.acceptable(hit, plan).is_ok()
     }
 
     /// Keeps an answer in memory: it is found from now on.

@@ -116,6 +116,26 @@ pub struct Upstream {
     /// PEM roots that `https://` replicas are checked against; the system's without it.
     #[serde(default, deserialize_with = "units::optional")]
     pub ca: Option<PathBuf>,
+    /// How a replica is chosen.
+    #[serde(default)]
+    pub balance: BalanceRule,
+    /// Path of a health check; empty: none.
+    #[serde(default)]
+    pub check: String,
+    /// Connections to each replica that are opened ahead.
+    #[serde(default)]
+    pub warm: usize,
+}
+
+/// How a replica is chosen.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum BalanceRule {
+    /// Of two drawn ones, the one with the lower estimated wait.
+    #[default]
+    Latency,
+    /// The one whose KV cache holds the beginning of the prompt, unless it is too loaded.
+    Prefix,
 }
 
 fn everywhere() -> Vec<String> {

@@ -178,11 +178,16 @@ async fn story(
 /// Behind a stale answer a fresh one is fetched, by one refresher: whoever boards first.
 fn refresh(errand: &Arc<Errand>) {
     let house = &errand.house;
-    if let Seat::Leader(lead, passenger) = house.flights.board(errand.key.id, errand.prompt.shape) {
-        let journey = journey::travel(errand.fresh(Reason::Stale), lead);
+    let seat = house.flights.board(errand.key.id, errand.prompt.shape);
+    if let Seat::Leader(lead, mut passenger) = seat {
+        house.tasks.spawn(journey::travel(errand.fresh(Reason::Stale), lead));
+        // It is wanted to its end, but read by nobody: a place in its log that is never left would
+        // hold back an answer that outgrew it.
         house.tasks.spawn(async move {
-            journey.await;
-            drop(passenger); // it was wanted until here
+            if let Course::Stream { head, .. } = passenger.course().await {
+                drop(head.first_reader(true));
+                passenger.landing().await;
+            }
         });
     }
 }
@@ -260,6 +265,8 @@ async fn board(mut errand: Arc<Errand>, record: &mut RecordGuard) -> Result<Resp
             Seat::Follower(passenger) => (passenger, false),
         };
         match passenger.course().await {
+            // Whoever leads may have asked for less than we do (`x-reprise-mode`, `max-age`).
+            Course::Hit(hit, _) if !house.cache.allows(&hit, &errand.plan) => {}
             Course::Hit(hit, times) => {
                 if let Some(response) = replay(errand.dialect, shape, &hit, times, record) {
                     return Ok(response);

@@ -72,6 +72,28 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them, in the order of their discriminants: a metric that exists at zero from the start
+    /// shows its first increment as one.
+    pub const ALL: [Self; 17] = [
+        Self::BadRequest,
+        Self::MethodNotAllowed,
+        Self::BodyTooLarge,
+        Self::BodyTimeout,
+        Self::BodyAborted,
+        Self::OnlyIfCached,
+        Self::NoRoute,
+        Self::Connect,
+        Self::ConnectTimeout,
+        Self::Reset,
+        Self::FirstByteTimeout,
+        Self::IdleTimeout,
+        Self::LifetimeTimeout,
+        Self::Cut,
+        Self::Overloaded,
+        Self::Draining,
+        Self::Internal,
+    ];
+
     /// The stable name: label in metrics, `reason` in logs, `code` in error bodies.
     pub const fn name(self) -> &'static str {
         match self {
@@ -192,3 +214,17 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_in_the_order_of_the_discriminants() {
+        for (index, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, index, "{}", kind.name());
+        }
+        // The last one declared.
+        assert_eq!(Kind::Internal as usize + 1, Kind::ALL.len());
+    }
+}

@@ -6,14 +6,20 @@
 //! handles that were resolved before) and writes one structured access record. Nothing here looks
 //! at prompt text; it is passed on to the access record only where the configuration says so.
 
+#[cfg(test)]
+mod dashboards;
+mod history;
+mod live;
 pub mod log;
 mod metrics;
 mod names;
 mod outcome;
 mod process;
 mod quantiles;
+mod recent;
 mod record;
 mod request_id;
+mod similarity;
 mod sources;
 mod stages;
 mod stats;
@@ -24,14 +30,23 @@ use http::HeaderMap;
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
-use self::{metrics::Metrics, request_id::RequestIds};
+use self::{
+    history::{History, Totals},
+    metrics::Metrics,
+    recent::Recent,
+    request_id::RequestIds,
+};
 pub use self::{
+    history::{Point, SAMPLE_EVERY},
+    live::{Cursor, Live},
     outcome::{BodyEnd, Outcome},
+    recent::Row,
     record::{Record, RecordGuard},
     request_id::RequestId,
+    similarity::Similarity,
     sources::{
-        EmbedReport, FlightReport, MemoryReport, ReplicaReport, Sources, UpstreamReport,
-        WritesReport,
+        EmbedReport, FlightReport, MemoryReport, ReplicaReport, SemanticReport, Sources,
+        UpstreamReport, WritesReport,
     },
     stages::{STAGE_COUNT, Stage, Stages},
     stats::{Latency, Saved, Stats},
@@ -88,6 +103,8 @@ pub struct Observer {
     routes: RwLock<Vec<Arc<Route>>>,
     unrouted: Arc<Route>,
     ids: RequestIds,
+    recent: Recent,
+    history: History,
     began: Instant,
     began_at: SystemTime,
 }
@@ -110,6 +127,8 @@ impl Observer {
             routes: RwLock::new(vec![Arc::clone(&unrouted)]),
             unrouted,
             ids: RequestIds::new(),
+            recent: Recent::new(),
+            history: History::new(),
             began: Instant::now(),
             began_at: SystemTime::now(),
         }))
@@ -143,12 +162,15 @@ impl Observer {
         RecordGuard::new(Arc::clone(self), Record::new(request_id, self.unrouted()))
     }
 
-    /// Counts one finished request and writes its access record.
-    pub fn finish(&self, record: &Record) {
+    /// Counts one finished request, writes its access record, and keeps it among the latest ones;
+    /// what is left in its place is an older one.
+    fn finish(&self, record: &mut Box<Record>) {
         self.metrics.count(record);
         if self.settings.access == AccessLog::Written {
             record.log();
         }
+        record.forget_prompt();
+        self.recent.keep(record);
     }
 
     /// Everything in Prometheus' text format (version 0.0.4).
@@ -166,6 +188,23 @@ impl Observer {
     /// The same for programs and the dashboard.
     pub fn stats(&self, sources: &dyn Sources) -> Stats {
         Stats::read(self, sources)
+    }
+
+    /// Adds a point to the history; to be called each [`SAMPLE_EVERY`].
+    pub fn sample(&self) {
+        let whole = |outcome| self.metrics.whole(outcome).snapshot();
+        self.history.add(&Totals {
+            requests: Outcome::ALL.map(|outcome| self.requests(outcome)),
+            hits: whole(Outcome::HitExact)
+                .plus(&whole(Outcome::HitSemantic))
+                .plus(&whole(Outcome::HitStale)),
+            misses: whole(Outcome::Miss),
+        });
+    }
+
+    /// What is new since `cursor`, which moves on; a new cursor gets everything that is kept.
+    pub fn live(&self, sources: &dyn Sources, cursor: &mut Cursor) -> Live {
+        Live::read(self, sources, cursor)
     }
 
     /// Whether prompt text may be shown to people.

@@ -117,11 +117,15 @@ impl<H> Body<H> {
         }
         self.end = Some(match fault.kind {
             Kind::IdleTimeout | Kind::LifetimeTimeout | Kind::FirstByteTimeout => BodyEnd::TimedOut,
+            // A reader that was cut because it took its answer too slowly.
+            Kind::Overloaded => BodyEnd::TimedOut,
             kind if kind.whose() == Whose::Client => BodyEnd::ClientLeft,
             _ => BodyEnd::UpstreamFailed,
         });
         let last_word = match &self.source {
-            Source::Flight(Following { dialect: Some(dialect), .. }) => {
+            // Inside an announced length a last word would fill up what is missing, and the client
+            // would take the answer for complete.
+            Source::Flight(Following { dialect: Some(dialect), left: None, .. }) => {
                 dialect.stream_error(&fault)
             }
             _ => None,

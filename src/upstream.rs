@@ -8,12 +8,24 @@
 //!
 //! Connections are hyper's, but the pool is ours, because hyper-util's keeps one HTTP/2 connection
 //! per host, cannot say whether it gave an old connection, and drives each in a task of its own.
+//!
+//! From the outside in: `balance` chooses a `replica` by `load`, `breaker` and `affinity`; its
+//! `pool` gives a connection (`connect`, `http1`, `http2`); `reply` carries the answer; `in_flight`
+//! records how it went; `upkeep` does what must be done between requests.
 
+mod affinity;
 mod balance;
+mod breaker;
+mod budget;
+mod check;
 mod connect;
 mod deadline;
+mod gate;
 mod http1;
 mod http2;
+mod in_flight;
+mod load;
+mod open;
 mod outgoing;
 mod peer;
 mod pool;
@@ -22,40 +34,39 @@ mod reply;
 mod socket;
 mod tls;
 mod unanswered;
+mod upkeep;
+mod verdict;
 mod watchdog;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http::{
-    HeaderValue, Method, Request, Uri,
+    HeaderValue, Method, Request,
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
     request,
-    uri::{PathAndQuery, Scheme},
+    uri::PathAndQuery,
 };
-use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
 
-use self::{
-    balance::Balance,
-    connect::{Address, Wrap},
-    deadline::Limits,
-    outgoing::Upload,
-    peer::Peer,
-    replica::Replica,
-};
 pub use self::{
+    affinity::Prefix,
+    balance::Branch,
+    breaker::Standing,
+    open::OpenError,
     outgoing::Outgoing,
     reply::{Reply, ReplyBody, Timing},
 };
-use crate::{
-    config::{self, Config, DialectName},
-    fault::{Fault, Kind},
+use self::{
+    balance::Balance,
+    budget::Budget,
+    outgoing::Upload,
+    replica::{Failure, Replica},
+    upkeep::Upkeep,
 };
-
-/// How often idle connections are looked at: how long one that the other side closed, or that is
-/// too old, may still hold a socket.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
+use crate::{
+    config::{Config, DialectName},
+    fault::{Fault, Kind, Retry},
+};
 
 /// An HTTP version towards a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,43 +77,13 @@ pub enum Protocol {
     Http2,
 }
 
-/// Why the upstreams cannot be used as configured.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// A base URL that the configuration's own check should have refused.
-    #[error("upstream `{upstream}`: `{url}` is not a base URL such as \"http://127.0.0.1:8000\"")]
-    Url {
-        /// Which upstream.
-        upstream: String,
-        /// The URL.
-        url: String,
-    },
-    /// `upstream.ca` cannot be used.
-    #[error("upstream.ca: {}: {why}", path.display())]
-    Roots {
-        /// The PEM file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// An `https://` upstream, and the system trusts nobody.
-    #[error("the system has no root certificates ({why}): install them, or set upstream.ca")]
-    NoSystemRoots {
-        /// What the search said.
-        why: String,
-    },
-    /// TLS itself could not be set up.
-    #[error("TLS towards upstreams: {0}")]
-    Tls(#[source] rustls::Error),
-}
-
 /// All model servers.
 #[derive(Debug)]
 pub struct Upstreams {
     all: Vec<Arc<Upstream>>,
     /// Longest prefix first.
     routes: Vec<(String, Arc<Upstream>)>,
-    _sweep: AbortOnDropHandle<()>,
+    _upkeep: Upkeep,
 }
 
 /// One named model server with its replicas.
@@ -111,6 +92,11 @@ pub struct Upstream {
     dialect: DialectName,
     replicas: Vec<Arc<Replica>>,
     balance: Balance,
+    budget: Budget,
+    /// What active checks ask for, if they are on.
+    check: Option<PathAndQuery>,
+    /// Connections to each replica that are kept ready.
+    warm: usize,
 }
 
 /// One replica in numbers.
@@ -124,35 +110,36 @@ pub struct ReplicaReport {
     pub idle_connections: usize,
     /// Open HTTP/2 connections.
     pub shared_connections: usize,
-    /// Connections opened since the start.
+    /// Connections opened since the start, checks' own not counted.
     pub connections_opened: u64,
+    /// The estimated time to first byte; `None` before the first answer.
+    pub first_byte: Option<Duration>,
+    /// Whether it is asked.
+    pub standing: Standing,
+    /// Exchanges that it was given since the start.
+    pub exchanges_total: u64,
+    /// Those that it could not be reached for, broke off or answered with 502 or 504.
+    pub failures_total: u64,
 }
 
 impl Upstreams {
-    /// Sets up what `config` names; connects to nobody yet. Must be called inside a tokio runtime:
-    /// a task that closes unused connections runs until this is dropped.
+    /// Sets up what `config` names. Must be called inside a tokio runtime: tasks that close unused
+    /// connections, open others ahead and check replicas run until this is dropped.
     ///
     /// # Errors
     /// Certificates that cannot be read.
     pub fn open(config: &Config) -> Result<Self, OpenError> {
-        let mut routes = Vec::new();
-        let mut all = Vec::new();
+        let (mut all, mut routes) = (Vec::new(), Vec::new());
+        let mut upkeep = Upkeep::default();
         for settings in &config.upstream {
-            let upstream = Arc::new(Upstream::open(settings, &config.timeouts)?);
+            let upstream = Arc::new(open::upstream(settings, &config.timeouts)?);
+            upkeep.add(&upstream);
             all.push(Arc::clone(&upstream));
             let of_this = settings.routes.iter();
             routes.extend(of_this.map(|route| (route.clone(), Arc::clone(&upstream))));
         }
         routes.sort_by_key(|(route, _)| std::cmp::Reverse(route.len()));
-        let swept = all.clone();
-        let sweep = tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(SWEEP_EVERY);
-            loop {
-                ticks.tick().await;
-                swept.iter().flat_map(|one| &one.replicas).for_each(|replica| replica.pool.sweep());
-            }
-        });
-        Ok(Self { all, routes, _sweep: AbortOnDropHandle::new(sweep) })
+        Ok(Self { all, routes, _upkeep: upkeep })
     }
 
     /// All of them, in the order of the configuration.
@@ -172,23 +159,6 @@ impl Upstreams {
 }
 
 impl Upstream {
-    fn open(settings: &config::Upstream, timeouts: &config::Timeouts) -> Result<Self, OpenError> {
-        let name: Arc<str> = settings.name.as_str().into();
-        let secure = settings.urls.iter().any(|url| url.starts_with("https:"));
-        let tls = if secure { Some(tls::client(settings.ca.as_deref())?) } else { None };
-        let mut replicas = Vec::new();
-        for url in &settings.urls {
-            let peer = Peer { upstream: Arc::clone(&name), url: url.as_str().into() };
-            let replica = replica_at(url, peer, settings.http2, tls.as_ref(), timeouts);
-            replicas.push(Arc::new(replica.ok_or_else(|| OpenError::Url {
-                upstream: settings.name.clone(),
-                url: url.clone(),
-            })?));
-        }
-        let balance = Balance::default();
-        Ok(Self { name, dialect: settings.dialect, replicas, balance })
-    }
-
     /// Its name in metrics, errors and purges.
     pub fn name(&self) -> &str {
         &self.name
@@ -204,36 +174,82 @@ impl Upstream {
         self.replicas.iter().map(|replica| replica.report()).collect()
     }
 
-    /// Makes one exchange, up to the response head.
+    /// Whether [`Self::send_near`] makes a difference here: spares computing prefixes.
+    pub fn uses_prefix(&self) -> bool {
+        self.balance.uses_prefix()
+    }
+
+    /// [`Self::send_near`] without a preference.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn send(&self, head: request::Parts, body: Outgoing) -> Result<Reply, Fault> {
+        self.send_near(head, body, None).await
+    }
+
+    /// Makes one exchange, up to the response head, at best with the replica that holds `prefix`.
     ///
     /// `head` has a target in origin form and no hop-by-hop headers; `Host` is set to the
-    /// replica's own. Dropping the future, or later the body, stops the upstream's work. A fault is
-    /// [`Retry::Safe`](crate::fault::Retry::Safe) only when no byte of the request can have been
-    /// acted on; a whole body is then tried on each other replica before the fault is returned.
+    /// replica's own. Dropping the future, or later the body, stops the upstream's work.
+    ///
+    /// The request goes to another replica when one certainly did not act on it: it could not be
+    /// reached, refused it, or answered that it has too much to do (429, 503, 529; a whole body,
+    /// and within the retry budget). Nothing of a reply is shown before that is settled. A fault is
+    /// [`Retry::Safe`] when that was so for each replica that was asked.
     ///
     /// # Errors
     /// The last attempt's fault; each limit of `[timeouts]` has its own kind.
-    pub async fn send(&self, head: request::Parts, body: Outgoing) -> Result<Reply, Fault> {
+    pub async fn send_near(
+        &self,
+        head: request::Parts,
+        body: Outgoing,
+        prefix: Option<Prefix>,
+    ) -> Result<Reply, Fault> {
         let began = Instant::now();
         let path = head.uri.path_and_query().cloned();
         let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
         let mut request = Request::from_parts(head, Upload::from(body));
         frame(&mut request);
+        self.budget.earn();
         let mut tried = Vec::new();
-        let mut last = None;
-        while let Some((index, replica)) = self.balance.pick(&self.replicas, &tried) {
-            match replica.exchange(request, &path, began).await {
-                Ok(reply) => return Ok(reply),
-                Err(failure) => {
-                    last = Some(failure.fault.clone());
-                    request = failure.into_retry()?;
-                }
+        // What the client gets if nobody does better.
+        let mut outcome = Err(Fault::new(Kind::Internal, "an upstream without replicas"));
+        let mut now = began;
+        while let Some(pick) = self.balance.pick(&self.replicas, &tried, prefix, now) {
+            if outcome.is_ok() && pick.branch == Branch::NoHealthy {
+                break;
             }
-            tried.push(index);
+            let is_last = tried.len() + 1 == self.replicas.len();
+            let spare = if is_last { None } else { copy(&request) };
+            let sent = pick.replica.exchange(request, &path, began, pick.branch).await;
+            let again = match sent {
+                Ok(reply) => {
+                    let overloaded = reply.is_overloaded();
+                    outcome = Ok(reply);
+                    if overloaded { self.within_budget(spare) } else { None }
+                }
+                Err(Failure { fault, request: unsent }) => {
+                    let safe = fault.retry == Retry::Safe;
+                    if outcome.is_err() {
+                        outcome = Err(fault);
+                    }
+                    match unsent {
+                        _ if !safe => None,
+                        Some(unsent) => Some(*unsent),
+                        None => self.within_budget(spare),
+                    }
+                }
+            };
+            let Some(again) = again else { break };
+            request = again;
+            tried.push(pick.index);
+            now = Instant::now();
         }
-        Err(last.unwrap_or_else(|| {
-            Fault::new(Kind::Connect, format!("upstream `{}` has no replica", self.name))
-        }))
+        outcome
+    }
+
+    fn within_budget(&self, spare: Option<Request<Upload>>) -> Option<Request<Upload>> {
+        spare.filter(|_| self.budget.spend(Instant::now()))
     }
 }
 
@@ -241,6 +257,15 @@ impl std::fmt::Debug for Upstream {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Upstream").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+/// A second request, where there can be one: once sent, the first is hyper's.
+fn copy(request: &Request<Upload>) -> Option<Request<Upload>> {
+    let mut copied = Request::new(request.body().copy()?);
+    request.method().clone_into(copied.method_mut());
+    request.uri().clone_into(copied.uri_mut());
+    request.headers().clone_into(copied.headers_mut());
+    Some(copied)
 }
 
 /// Says in the headers how long a whole body is; nobody else's word for it counts.
@@ -257,39 +282,6 @@ fn frame(request: &mut Request<Upload>) {
     } else {
         headers.remove(CONTENT_LENGTH);
     }
-}
-
-fn replica_at(
-    url: &str,
-    peer: Peer,
-    http2: bool,
-    tls: Option<&Arc<ClientConfig>>,
-    timeouts: &config::Timeouts,
-) -> Option<Replica> {
-    let uri: Uri = url.parse().ok()?;
-    let secure = uri.scheme() == Some(&Scheme::HTTPS);
-    let host = uri.host()?.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let wrap = match tls {
-        Some(config) if secure => {
-            Wrap::Tls { config: Arc::clone(config), name: ServerName::try_from(host.clone()).ok()? }
-        }
-        _ if http2 => Wrap::Clear(Protocol::Http2),
-        _ => Wrap::Clear(Protocol::Http1),
-    };
-    let address = Address {
-        peer,
-        port: uri.port_u16().unwrap_or(if secure { 443 } else { 80 }),
-        host,
-        wrap,
-        connect: timeouts.connect.get(),
-        handshake: timeouts.handshake.get(),
-    };
-    let limits = Limits {
-        first_byte: timeouts.first_byte.get(),
-        idle: timeouts.idle.get(),
-        lifetime: timeouts.lifetime.get(),
-    };
-    Replica::new(&uri, address, limits, timeouts.pool_idle.get())
 }
 
 #[cfg(test)]

@@ -9,13 +9,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    Admin,
+    Admin, PurgeMode,
     authority::{MayWrite, Writer},
     refusal::Refusal,
 };
 use crate::{
     observe::Prompts,
-    store::{EntryId, StoreFault},
+    store::{EntryId, Selector, StoreFault},
 };
 
 /// What the admin API needs of the cache.
@@ -26,6 +26,10 @@ pub trait Entries: Send + Sync + 'static {
     /// Deletes an answer with all of its keys from all tiers, and says how many records that were:
     /// none where there was no such entry.
     fn delete(&self, id: EntryId) -> BoxFuture<'_, Result<u64, StoreFault>>;
+
+    /// Counts or deletes, in all tiers, what a selector means: records of the store, or entries of
+    /// memory where there is no store.
+    fn purge(&self, selector: Selector, mode: PurgeMode) -> BoxFuture<'_, Result<u64, StoreFault>>;
 }
 
 /// An entry without its answer.

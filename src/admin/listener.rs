@@ -17,9 +17,12 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+
+use super::Admin;
+use crate::observe::SAMPLE_EVERY;
 
 /// Scrapers, probes and some dashboards; more wait in the listen backlog.
 const MAX_CONNECTIONS: usize = 256;
@@ -37,8 +40,13 @@ const LAST_ANSWER: Duration = Duration::from_secs(2);
 /// After `accept` failed (no file descriptors left): a tight loop would burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `stop`; then ends what is open within a few seconds.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+/// Serves until `stop`, and keeps the history that the dashboard shows; then ends what is open
+/// within a few seconds.
+pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken) {
+    let (observer, watchers) = (Arc::clone(&admin.observer), admin.watchers.clone());
+    let router = admin.router();
+    let mut samples = interval(SAMPLE_EVERY);
+    samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -58,11 +66,13 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
+            _ = samples.tick() => observer.sample(),
             // Forgets those that ended.
             Some(_) = connections.join_next() => {}
         }
     }
     drop(listener);
+    watchers.close();
     // Each of them has seen `stop` and has its own deadline.
     while connections.join_next().await.is_some() {}
 }

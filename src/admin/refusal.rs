@@ -61,6 +61,12 @@ impl Refusal {
         "a web page of another site sent this: writes come from this page or from a program",
     );
 
+    pub(super) const TOO_MANY_WATCHERS: Self = Self::fixed(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "too_many_watchers",
+        "too many dashboards are open at once: close one",
+    );
+
     const fn fixed(status: StatusCode, code: &'static str, message: &'static str) -> Self {
         Self { status, code, message: Cow::Borrowed(message) }
     }

@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     observe::{AccessLog, Prompts, Settings, tests::Rooms},
-    store::{EntryId, StoreFault},
+    store::{EntryId, Selector, StoreFault},
 };
 
 /// A cache of one tier.
@@ -35,6 +35,23 @@ impl Entries for Shelf {
     fn delete(&self, id: EntryId) -> BoxFuture<'_, Result<u64, StoreFault>> {
         let removed = self.views.lock().remove(&id).map_or(0, |_| 1);
         Box::pin(std::future::ready(Ok(removed)))
+    }
+
+    fn purge(&self, selector: Selector, mode: PurgeMode) -> BoxFuture<'_, Result<u64, StoreFault>> {
+        let mut views = self.views.lock();
+        let before = views.len();
+        let meant = |view: &EntryView| match &selector {
+            Selector::All => true,
+            Selector::Model(model) => view.model == *model,
+            other => panic!("{other:?}"),
+        };
+        let kept: BTreeMap<_, _> =
+            views.clone().into_iter().filter(|(_, view)| !meant(view)).collect();
+        let count = before - kept.len();
+        if mode == PurgeMode::Delete {
+            *views = kept;
+        }
+        Box::pin(std::future::ready(Ok(count as u64)))
     }
 }
 
@@ -84,7 +101,7 @@ impl Listener {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let task = tokio::spawn(serve(listener, admin.router(), stop.clone()));
+        let task = tokio::spawn(serve(listener, admin, stop.clone()));
         Self { address, health, stop, task }
     }
 
@@ -101,6 +118,23 @@ impl Listener {
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         (status, head.to_lowercase(), body.to_owned())
+    }
+
+    async fn post(&self, path: &str, body: &str, headers: &str) -> (u16, Value) {
+        let length = body.len();
+        let headers = format!(
+            "content-type: application/json\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+        );
+        let (status, _, body) = self.ask("POST", path, &headers).await;
+        (status, serde_json::from_str(&body).unwrap())
+    }
+
+    /// Opens the stream of events.
+    async fn watch(&self) -> BufReader<TcpStream> {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let head = format!("GET /api/v1/events HTTP/1.1\r\nhost: {}\r\n\r\n", self.address);
+        stream.write_all(head.as_bytes()).await.unwrap();
+        BufReader::new(stream)
     }
 
     async fn get(&self, path: &str) -> (u16, String) {
@@ -246,4 +280,78 @@ async fn a_half_sent_head_does_not_hold_up_the_stop() {
     assert_eq!(admin.get("/livez").await.0, 200);
     admin.stop.cancel();
     admin.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_purge_counts_before_it_deletes() {
+    let admin = Listener::start(PLAIN).await;
+    let none = serde_json::json!({"dry_run": true, "entries": 0});
+    assert_eq!(admin.post("/api/v1/purge", r#"{"model":"x","dry_run":true}"#, "").await.1, none);
+    let (status, found) = admin.post("/api/v1/purge", r#"{"model":"m","dry_run":true}"#, "").await;
+    assert_eq!((status, &found["entries"]), (200, &1.into()));
+    let path = format!("/api/v1/entries/{ID}");
+    assert_eq!(admin.get(&path).await.0, 200, "counting deletes nothing");
+    let (_, gone) = admin.post("/api/v1/purge", r#"{"all":true}"#, "").await;
+    assert_eq!(gone, serde_json::json!({"dry_run": false, "entries": 1}));
+    assert_eq!(admin.get(&path).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_purge_that_cannot_be_read_deletes_nothing() {
+    let admin = Listener::start(Setup { token: Some("t0ken"), ..PLAIN }).await;
+    let token = "authorization: Bearer t0ken\r\n";
+    for body in ["", "{", "[]", r#"{"model":1}"#, r#"{"moddel":"m"}"#, "{}"] {
+        let (status, answer) = admin.post("/api/v1/purge", body, token).await;
+        assert_eq!((status, &answer["error"]["code"]), (400, &"bad_request".into()), "{body}");
+    }
+    let (status, _) = admin.post("/api/v1/purge", r#"{"all":true}"#, "").await;
+    assert_eq!(status, 401);
+    assert_eq!(admin.get(&format!("/api/v1/entries/{ID}")).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_watcher_gets_the_statistics_as_events_and_is_sent_home_at_the_end() {
+    let admin = Listener::start(PLAIN).await;
+    let mut events = admin.watch().await;
+    let mut line = String::new();
+    while !line.starts_with("data:") {
+        line.clear();
+        events.read_line(&mut line).await.unwrap();
+    }
+    let live: Value = serde_json::from_str(line.strip_prefix("data:").unwrap()).unwrap();
+    assert_eq!(live["stats"]["memory"]["entries"], 3);
+    assert_eq!(live["outcomes"][0], "hit_exact");
+    admin.stop.cancel();
+    let mut rest = Vec::new();
+    events.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.ends_with(b"0\r\n\r\n"), "the stream ends as a stream should");
+    admin.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn watchers_are_bounded() {
+    let admin = Listener::start(PLAIN).await;
+    let mut watchers = Vec::new();
+    for _ in 0..events::MAX_WATCHERS {
+        let mut events = admin.watch().await;
+        let mut line = String::new();
+        events.read_line(&mut line).await.unwrap();
+        assert!(line.contains("200"), "{line}");
+        watchers.push(events);
+    }
+    let (status, body) = admin.get("/api/v1/events").await;
+    assert_eq!((status, code(&body)), (503, "too_many_watchers".into()));
+}
+
+#[tokio::test]
+async fn the_page_may_run_its_own_script_only() {
+    let admin = Listener::start(PLAIN).await;
+    let (status, head, body) = admin.ask("GET", "/", "").await;
+    assert_eq!(status, 200);
+    assert!(head.contains("content-type: text/html; charset=utf-8"), "{head}");
+    let nonce = head.split("script-src 'nonce-").nth(1).unwrap().split('\'').next().unwrap();
+    assert!(head.contains("default-src 'none'") && nonce.len() == 16, "{head}");
+    assert!(body.contains(&format!("<script nonce=\"{nonce}\">")));
+    let (_, again, _) = admin.ask("GET", "/", "").await;
+    assert!(!again.contains(nonce), "a nonce is used once");
 }

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::{
-    admin::{Entries, EntryView},
+    admin::{Entries, EntryView, PurgeMode},
     cache::{Tier, entry::Entry, reason::Reason},
+    config::{Mode, Policy},
     embed::{Embedder as _, local::Local},
     exchange::House,
     observe::{
-        EmbedReport, FlightReport, MemoryReport, ReplicaReport, Sources, UpstreamReport,
-        WritesReport, log::Dropped,
+        EmbedReport, FlightReport, MemoryReport, ReplicaReport, SemanticReport, Sources,
+        UpstreamReport, WritesReport, log::Dropped,
     },
-    store::{EntryId, StoreFault, StoreReport},
+    store::{EntryId, Selector, StoreFault, StoreReport},
 };
 
 /// Where reports come from.
@@ -49,23 +50,30 @@ impl Sources for Reports {
         Some(EmbedReport {
             model: identity.name.clone(),
             dimension: identity.dimension as u64,
+            threads: local.threads() as u64,
             queued: local.queued() as u64,
             queue_max: self.house.config.embed.queue as u64,
-            ..EmbedReport::default()
+            trouble: None,
         })
     }
 
     fn upstreams(&self) -> Vec<UpstreamReport> {
         let replica = |report: crate::upstream::ReplicaReport| ReplicaReport {
             url: report.url.to_string(),
-            state: "healthy",
             in_flight: report.in_flight as u64,
-            ..ReplicaReport::default()
+            idle_connections: report.idle_connections as u64,
+            shared_connections: report.shared_connections as u64,
+            connections_total: report.connections_opened,
+            state: report.standing.name(),
+            exchanges_total: report.exchanges_total,
+            failures_total: report.failures_total,
+            first_byte_us: report
+                .first_byte
+                .map_or(0, |span| u64::try_from(span.as_micros()).unwrap_or(u64::MAX)),
         };
         let upstream = |upstream: &Arc<crate::upstream::Upstream>| UpstreamReport {
             name: upstream.name().to_owned(),
             replicas: upstream.report().into_iter().map(replica).collect(),
-            ..UpstreamReport::default()
         };
         self.house.upstreams.all().iter().map(upstream).collect()
     }
@@ -77,7 +85,21 @@ impl Sources for Reports {
             bytes: report.log_bytes,
             max_bytes: self.house.config.cache.flights_bytes.0,
             joined_total: report.joined,
-            ..FlightReport::default()
+        }
+    }
+
+    fn semantic(&self) -> SemanticReport {
+        let semantic = &self.house.config.cache.semantic;
+        SemanticReport {
+            policy: match semantic.policy {
+                Policy::Threshold => "threshold",
+                Policy::Off => "off",
+            },
+            mode: match semantic.mode {
+                Mode::Serve => "serve",
+                Mode::Shadow => "shadow",
+            },
+            min_similarity: semantic.min_similarity,
         }
     }
 
@@ -96,6 +118,15 @@ impl Entries for Reports {
 
     fn delete(&self, id: EntryId) -> BoxFuture<'_, Result<u64, StoreFault>> {
         Box::pin(self.house.cache.delete(id))
+    }
+
+    fn purge(&self, selector: Selector, mode: PurgeMode) -> BoxFuture<'_, Result<u64, StoreFault>> {
+        Box::pin(async move {
+            match mode {
+                PurgeMode::Count => self.house.cache.count(selector).await,
+                PurgeMode::Delete => self.house.cache.purge(selector).await,
+            }
+        })
     }
 }
 

@@ -24,7 +24,10 @@ struct FromGeneration {
 
 impl FromGeneration {
     fn left(&self, entry: &Entry) -> Duration {
-        Duration::from_millis(entry.expires_ms.saturating_sub(now_ms())) + self.grace
+        // Not `left of the life + grace`: an entry that comes from the store may be past both.
+        let end_ms = u128::from(entry.expires_ms) + self.grace.as_millis();
+        let left_ms = end_ms.saturating_sub(u128::from(now_ms()));
+        Duration::from_millis(u64::try_from(left_ms).unwrap_or(u64::MAX))
     }
 }
 
@@ -79,7 +82,15 @@ impl ExactTier {
     pub fn remove_if(&self, mut gone: impl FnMut(&Entry) -> bool) -> u64 {
         let ids: Vec<_> =
             self.entries.iter().filter(|(_, entry)| gone(entry)).map(|(id, _)| *id).collect();
-        ids.iter().filter(|id| self.remove(**id)).count() as u64
+        let gone = ids.iter().filter(|id| self.remove(**id)).count() as u64;
+        // Without traffic moka would count them until some comes.
+        self.entries.run_pending_tasks();
+        gone
+    }
+
+    /// How many answers this holds of.
+    pub fn count_if(&self, meant: impl Fn(&Entry) -> bool) -> u64 {
+        self.entries.iter().filter(|(_, entry)| meant(entry)).count() as u64
     }
 
     /// Entries and bytes in it (eventually consistent, as moka counts).
@@ -129,6 +140,16 @@ mod tests {
         let graceful = ExactTier::new(1 << 20, Duration::from_secs(60));
         graceful.put(dead.clone());
         assert!(graceful.get(&key(&dead)).is_some());
+    }
+
+    #[test]
+    fn grace_runs_from_the_end_of_life_and_not_from_when_memory_got_the_entry() {
+        let tier = ExactTier::new(1 << 20, Duration::from_secs(60));
+        let mut old = entry(3);
+        old.expires_ms = now_ms() - 61_000;
+        let old = Arc::new(old);
+        tier.put(old.clone());
+        assert!(tier.get(&key(&old)).is_none());
     }
 
     #[test]

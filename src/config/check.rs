@@ -77,6 +77,9 @@ fn upstreams(upstreams: &[Upstream], wrong: &mut Wrong) {
                 say(wrong, &key("urls"), message);
             }
         }
+        if !upstream.check.is_empty() && !upstream.check.starts_with('/') {
+            say(wrong, &key("check"), "expected a path such as \"/health\"");
+        }
         for route in &upstream.routes {
             if !route.starts_with('/') {
                 say(wrong, &key("routes"), format!("`{route}` must begin with `/`"));

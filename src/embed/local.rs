@@ -42,8 +42,8 @@ const TEXT_BYTES_MAX: usize = 64 * 1024;
 /// How long a dropped [`Local`] waits for its threads. A batch takes a tenth of it on a slow machine.
 const JOIN_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Cores are used by sessions side by side. A second thread inside one gave a short text nothing
-/// (9 tokens: 1.7 ms with one, 1.8 ms with two).
+/// Cores are used by sessions side by side. A second thread inside one gave a short text nothing (9
+/// tokens, on a busy machine with two cores: 1.9 ms with one, 2.1 ms with two).
 const INTRA_THREADS: usize = 1;
 
 /// How to open a [`Local`].

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -77,8 +78,11 @@ pub struct AnswerHead {
 }
 
 impl AnswerHead {
-    /// The announced length of the body.
+    /// The announced length of the body; statuses without one announce nothing (RFC 9110, 6.4.1).
     pub(super) fn length(&self) -> Option<u64> {
+        if matches!(self.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            return Some(0);
+        }
         self.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }
 
@@ -102,8 +106,9 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
     let begun = Instant::now();
     let patient = errand.house.config.cache.finish_abandoned;
     let reply = tokio::select! {
-        reply = ask(&errand) => reply,
+        biased;
         () = lead.deserted(), if !patient => return,
+        reply = ask(&errand) => reply,
     };
     let Reply { head, body, timing, replica, .. } = match reply {
         Ok(reply) => reply,
@@ -193,10 +198,13 @@ async fn drain(
     let mut ears = errand.dialect.listener(errand.prompt.shape);
     let mut recording = not_storable.is_none();
     loop {
-        let wanted = recording && config.finish_abandoned;
+        // A client of a body whose length was announced leaves with the last byte, before we hear of
+        // the end: what is complete is not abandoned.
+        let wanted = body.is_end_stream() || (recording && config.finish_abandoned);
         let frame = tokio::select! {
-            frame = body.frame() => frame,
+            biased;
             () = lead.deserted(), if !wanted => return Drained::Gone(NotStorable::Abandoned),
+            frame = body.frame() => frame,
         };
         let chunk = match frame {
             None => break,
@@ -212,7 +220,13 @@ async fn drain(
             recording = false;
             lead.close_doors();
         }
-        writer.room().await;
+        tokio::select! {
+            biased;
+            () = writer.room() => {}
+            // A leader's client that left before the head never took its place in the log: that
+            // place alone would hold us back for ever.
+            () = lead.deserted() => return Drained::Gone(NotStorable::Abandoned),
+        }
     }
     if let Some(why) = not_storable {
         return Drained::Gone(why);

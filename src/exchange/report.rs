@@ -79,6 +79,8 @@ pub(super) fn flight(head: &AnswerHead, record: &Record, body: Body) -> Response
         item = item.parameter(key_ref("stored"), true);
     }
     if record.outcome == Outcome::Collapsed {
+        // Cookies were set for the one client whose request the upstream saw.
+        headers.remove(header::SET_COOKIE);
         item = item.parameter(key_ref("collapsed"), true);
     }
     let _ = item.parameter(key_ref("detail"), detail(head.reason.name()));

@@ -8,9 +8,12 @@ use prometheus::{
 };
 
 use super::{
-    BodyEnd, Outcome, Record, STAGE_COUNT, Settings, Stage, names::NamedCounters,
+    BodyEnd, Outcome, Record, STAGE_COUNT, Settings, Stage,
+    names::NamedCounters,
     quantiles::Quantiles,
+    similarity::{Served, Similarities},
 };
+use crate::fault::Kind;
 
 /// From the cost of an exact lookup to that of a long answer: 10 us to 60 s, about 2.5 apart.
 const BUCKETS: [f64; 21] = [
@@ -38,14 +41,14 @@ pub(super) struct Metrics {
     pub(super) saved_tokens: IntCounter,
     /// Seconds that no upstream worked.
     pub(super) saved_upstream_seconds: Counter,
+    /// Cosines of nearest neighbours.
+    pub(super) similarities: Similarities,
     received_bytes: IntCounter,
     sent_bytes: IntCounter,
-    /// Whole requests, by `Outcome as usize`.
-    pub(super) totals: [Quantiles; OUTCOMES],
     /// First tokens, by `Outcome as usize`.
     pub(super) first_tokens: [Quantiles; OUTCOMES],
-    /// Stages, by `Stage as usize`.
-    pub(super) stage_quantiles: [Quantiles; STAGE_COUNT],
+    /// Stages, by `Outcome as usize` and `Stage as usize`.
+    pub(super) budgets: [[Quantiles; STAGE_COUNT]; OUTCOMES],
 }
 
 impl Metrics {
@@ -88,7 +91,7 @@ impl Metrics {
             stages: Stage::ALL.map(|stage| stages.with_label_values(&[stage.name()])),
             first_token: Outcome::ALL.map(|it| first_token.with_label_values(&[it.name()])),
             ends: BodyEnd::ALL.map(|end| ends.with_label_values(&[end.name()])),
-            faults: NamedCounters::new(faults, &[]),
+            faults: NamedCounters::new(faults, &Kind::ALL.map(Kind::name)),
             reasons: NamedCounters::new(reasons, settings.reasons),
             verdicts: NamedCounters::new(verdicts, settings.verdicts),
             saved_tokens: new.counter(
@@ -99,12 +102,12 @@ impl Metrics {
                 "reprise_saved_upstream_seconds_total",
                 "Time that upstreams had needed for answers that came from the cache.",
             )?,
+            similarities: Similarities::new(),
             received_bytes: new
                 .counter("reprise_received_bytes_total", "Bytes of request bodies.")?,
             sent_bytes: new.counter("reprise_sent_bytes_total", "Bytes of response bodies.")?,
-            totals: Outcome::ALL.map(|_| Quantiles::new()),
             first_tokens: Outcome::ALL.map(|_| Quantiles::new()),
-            stage_quantiles: Stage::ALL.map(|_| Quantiles::new()),
+            budgets: Outcome::ALL.map(|_| Stage::ALL.map(|_| Quantiles::new())),
             registry: new.0,
             requests,
         })
@@ -121,9 +124,8 @@ impl Metrics {
         record.route.outcomes[outcome].inc();
         for (stage, span) in record.stages.iter() {
             self.stages[stage as usize].observe(span.as_secs_f64());
-            self.stage_quantiles[stage as usize].add(span);
+            self.budgets[outcome][stage as usize].add(span);
         }
-        self.totals[outcome].add(record.stages.get(Stage::Total).unwrap_or_default());
         if let Some(span) = record.first_token {
             self.first_token[outcome].observe(span.as_secs_f64());
             self.first_tokens[outcome].add(span);
@@ -140,6 +142,13 @@ impl Metrics {
         if let Some(verdict) = record.verdict {
             self.verdicts.add(verdict);
         }
+        if let Some(cosine) = record.similarity {
+            let served = match record.outcome {
+                Outcome::HitSemantic => Served::Yes,
+                _ => Served::No,
+            };
+            self.similarities.add(cosine, served);
+        }
         self.received_bytes.inc_by(record.bytes_in);
         self.sent_bytes.inc_by(record.bytes_out);
         self.count_savings(record.tokens_saved, record.upstream_saved);
@@ -152,6 +161,11 @@ impl Metrics {
         if !upstream.is_zero() {
             self.saved_upstream_seconds.inc_by(upstream.as_secs_f64());
         }
+    }
+
+    /// Whole requests that were answered so.
+    pub(super) fn whole(&self, outcome: Outcome) -> &Quantiles {
+        &self.budgets[outcome as usize][Stage::Total as usize]
     }
 
     pub(super) fn gather(&self) -> Vec<MetricFamily> {

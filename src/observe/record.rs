@@ -117,13 +117,28 @@ impl Record {
 
     /// Settles what only the end tells.
     fn close(&mut self) {
-        let total = self.stages.elapsed();
-        self.stages.record(Stage::Total, total);
         if let Some(head_at) = self.head_at {
-            self.stages.record(Stage::Body, total.saturating_sub(head_at));
+            let body = self.stages.elapsed().saturating_sub(head_at);
+            self.stages.record(Stage::Body, body);
         }
+        self.stages.close();
         // Whoever knew better has said so before: what is dropped without a word lost its client.
         self.end.get_or_insert(BodyEnd::ClientLeft);
+    }
+
+    /// Lets go of the prompt once it is logged: a kept record should hold little.
+    pub(super) fn forget_prompt(&mut self) {
+        self.prompt = None;
+    }
+
+    /// The path, no longer than a log line bears.
+    pub(super) fn clipped_path(&self) -> &str {
+        clip(&self.path)
+    }
+
+    /// The model's name, no longer than a log line bears.
+    pub(super) fn clipped_model(&self) -> Option<&str> {
+        self.model.as_deref().map(clip)
     }
 
     /// Writes the access record, target `access`. Fields that are not known are left out.
@@ -135,7 +150,7 @@ impl Record {
             route = &*self.route.name,
             dialect = self.route.dialect,
             method = self.method.as_str(),
-            path = clip(&self.path),
+            path = self.clipped_path(),
             status = self.status.map(|status| status.as_u16()),
             outcome = self.outcome.name(),
             reason = self.reason,
@@ -143,7 +158,7 @@ impl Record {
             end = self.end.map(BodyEnd::name),
             fault = self.fault.map(Kind::name),
             tenant = self.tenant.as_deref(),
-            model = self.model.as_deref().map(clip),
+            model = self.clipped_model(),
             entry = self.entry.map(tracing::field::display),
             similarity = self.similarity.map(f64::from),
             shape = self.shape,
@@ -165,6 +180,7 @@ impl Record {
             connect_ms = ms(Stage::Connect),
             first_ms = ms(Stage::First),
             body_ms = ms(Stage::Body),
+            other_ms = ms(Stage::Other),
             total_ms = ms(Stage::Total),
             prompt = self.prompt.as_deref(),
         );
@@ -224,7 +240,7 @@ impl DerefMut for RecordGuard {
 impl Drop for RecordGuard {
     fn drop(&mut self) {
         self.record.close();
-        self.observer.finish(&self.record);
+        self.observer.finish(&mut self.record);
     }
 }
 

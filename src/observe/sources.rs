@@ -22,8 +22,21 @@ pub trait Sources: Send + Sync + 'static {
     fn upstreams(&self) -> Vec<UpstreamReport>;
     /// Requests in flight.
     fn flights(&self) -> FlightReport;
+    /// What decides on near prompts.
+    fn semantic(&self) -> SemanticReport;
     /// Lines of the log that found its buffer full: [`super::log::Dropped::total`].
     fn dropped_log_lines(&self) -> u64;
+}
+
+/// What decides on near prompts, as configured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct SemanticReport {
+    /// `cache.semantic.policy`.
+    pub policy: &'static str,
+    /// `cache.semantic.mode`.
+    pub mode: &'static str,
+    /// `cache.semantic.min_similarity`.
+    pub min_similarity: f32,
 }
 
 /// The memory tier.
@@ -57,20 +70,12 @@ pub struct EmbedReport {
     pub model: String,
     /// Length of its vectors.
     pub dimension: u64,
+    /// Threads that embed.
+    pub threads: u64,
     /// Prompts that wait.
     pub queued: u64,
     /// `embed.queue`.
     pub queue_max: u64,
-    /// Prompts embedded.
-    pub texts_total: u64,
-    /// Runs of the model: `texts_total / batches_total` is the mean micro-batch.
-    pub batches_total: u64,
-    /// Prompts that found the queue full.
-    pub busy_total: u64,
-    /// Prompts that the model failed on.
-    pub failed_total: u64,
-    /// Prompts longer than the model's window.
-    pub beyond_window_total: u64,
     /// What is wrong with it, while it is: its tier is off then.
     pub trouble: Option<String>,
 }
@@ -80,8 +85,6 @@ pub struct EmbedReport {
 pub struct UpstreamReport {
     /// Its name in the configuration.
     pub name: String,
-    /// Second attempts.
-    pub retries_total: u64,
     /// Its replicas.
     pub replicas: Vec<ReplicaReport>,
 }
@@ -91,16 +94,22 @@ pub struct UpstreamReport {
 pub struct ReplicaReport {
     /// Its base URL.
     pub url: String,
-    /// `healthy`, `ejected`, `probing`: a closed name. Only `ejected` counts as down.
-    pub state: &'static str,
     /// Requests that it works on.
     pub in_flight: u64,
-    /// Requests that it was sent.
-    pub requests_total: u64,
-    /// Requests that it failed.
+    /// Open connections that nobody uses now.
+    pub idle_connections: u64,
+    /// Open connections that many requests share (HTTP/2).
+    pub shared_connections: u64,
+    /// Connections opened so far.
+    pub connections_total: u64,
+    /// `healthy`, `holding`, `ejected` or `probing`. Only `ejected` counts as down.
+    pub state: &'static str,
+    /// Exchanges that it was given.
+    pub exchanges_total: u64,
+    /// Those that it failed.
     pub failures_total: u64,
-    /// Smoothed time to the response head, seconds.
-    pub latency_seconds: f64,
+    /// Smoothed time to the response head, microseconds; 0 before the first.
+    pub first_byte_us: u64,
 }
 
 /// Requests in flight that others may join.
@@ -108,20 +117,12 @@ pub struct ReplicaReport {
 pub struct FlightReport {
     /// Running answers.
     pub running: u64,
-    /// Readers of running answers: clients and the recorder.
-    pub readers: u64,
     /// Bytes that the logs of running answers hold.
     pub bytes: u64,
     /// `cache.flights_bytes`.
     pub max_bytes: u64,
-    /// Flights begun.
-    pub led_total: u64,
-    /// Requests that joined one.
+    /// Requests that joined another's answer.
     pub joined_total: u64,
-    /// Flights that grew past their bound: no longer joined, not stored.
-    pub overflowed_total: u64,
-    /// Flights that ended early because nobody needed them any more.
-    pub cancelled_total: u64,
 }
 
 /// All of it as Prometheus families.
@@ -184,82 +185,60 @@ fn store(out: &mut Sampled, report: &StoreReport) -> Done {
 fn embed(out: &mut Sampled, report: &EmbedReport) -> Done {
     out.gauge("reprise_embed_queue", "Prompts waiting to be embedded.", report.queued)?;
     out.gauge("reprise_embed_queue_max", "The most that may wait.", report.queue_max)?;
+    out.gauge("reprise_embed_threads", "Threads that embed.", report.threads)?;
     out.labelled(
         Family::Gauge,
         "reprise_embed_up",
         "1 while the embedder works, 0 while something is wrong with it.",
         &["model"],
         [(vec![report.model.clone()], f64::from(u8::from(report.trouble.is_none())))],
-    )?;
-    out.counter("reprise_embed_batches_total", "Runs of the model.", report.batches_total)?;
-    let results = [
-        ("embedded", report.texts_total),
-        ("busy", report.busy_total),
-        ("failed", report.failed_total),
-        ("beyond_window", report.beyond_window_total),
-    ];
-    out.labelled(
-        Family::Counter,
-        "reprise_embed_texts_total",
-        "Prompts handed to the embedder, by what became of them.",
-        &["result"],
-        results.map(|(result, count)| (vec![result.to_owned()], count as f64)),
     )
 }
 
 fn flights(out: &mut Sampled, report: &FlightReport) -> Done {
     out.gauge("reprise_flight_running", "Answers being made now.", report.running)?;
-    out.gauge("reprise_flight_readers", "Readers of answers being made now.", report.readers)?;
     out.gauge("reprise_flight_bytes", "Bytes of answers being made now.", report.bytes)?;
     out.gauge("reprise_flight_max_bytes", "The most that they may hold.", report.max_bytes)?;
-    let events = [
-        ("led", report.led_total),
-        ("joined", report.joined_total),
-        ("overflowed", report.overflowed_total),
-        ("cancelled", report.cancelled_total),
-    ];
-    out.labelled(
-        Family::Counter,
-        "reprise_flight_events_total",
-        "What happened to requests in flight.",
-        &["event"],
-        events.map(|(event, count)| (vec![event.to_owned()], count as f64)),
-    )
+    let help = "Requests that joined another one's answer.";
+    out.counter("reprise_flight_joined_total", help, report.joined_total)
 }
 
 fn upstreams(out: &mut Sampled, reports: &[UpstreamReport]) -> Done {
-    let labels = ["route", "replica"];
-    let each = |value: fn(&ReplicaReport) -> f64| -> Vec<(Vec<String>, f64)> {
+    let each = |value: fn(&ReplicaReport) -> u64| -> Vec<(Vec<String>, f64)> {
+        let series = |upstream: &UpstreamReport, replica: &ReplicaReport| {
+            (vec![upstream.name.clone(), replica.url.clone()], value(replica) as f64)
+        };
         reports
             .iter()
-            .flat_map(|upstream| {
-                upstream.replicas.iter().map(move |replica| {
-                    (vec![upstream.name.clone(), replica.url.clone()], value(replica))
-                })
-            })
+            .flat_map(|upstream| upstream.replicas.iter().map(move |it| series(upstream, it)))
             .collect()
     };
-    let up = |replica: &ReplicaReport| f64::from(u8::from(replica.state != "ejected"));
-    let help = "1 while the replica is asked, 0 while it is ejected.";
-    out.labelled(Family::Gauge, "reprise_upstream_up", help, &labels, each(up))?;
+    let labels = ["route", "replica"];
     let help = "Requests that the replica works on.";
-    let values = each(|replica| replica.in_flight as f64);
+    let values = each(|replica| replica.in_flight);
     out.labelled(Family::Gauge, "reprise_upstream_in_flight", help, &labels, values)?;
-    let help = "Smoothed time to the replica's response head.";
-    let values = each(|replica| replica.latency_seconds);
-    out.labelled(Family::Gauge, "reprise_upstream_latency_seconds", help, &labels, values)?;
-    let help = "Requests that the replica was sent.";
-    let values = each(|replica| replica.requests_total as f64);
-    out.labelled(Family::Counter, "reprise_upstream_requests_total", help, &labels, values)?;
-    let help = "Requests that the replica failed.";
-    let values = each(|replica| replica.failures_total as f64);
+    let help = "Open connections to the replica that nobody uses now.";
+    let values = each(|replica| replica.idle_connections);
+    out.labelled(Family::Gauge, "reprise_upstream_idle_connections", help, &labels, values)?;
+    let help = "Open HTTP/2 connections to the replica.";
+    let values = each(|replica| replica.shared_connections);
+    out.labelled(Family::Gauge, "reprise_upstream_shared_connections", help, &labels, values)?;
+    let help = "Connections opened to the replica.";
+    let values = each(|replica| replica.connections_total);
+    out.labelled(Family::Counter, "reprise_upstream_connections_total", help, &labels, values)?;
+    let help = "1 while the replica is asked, 0 while it is ejected.";
+    let values = each(|replica| u64::from(replica.state != "ejected"));
+    out.labelled(Family::Gauge, "reprise_upstream_up", help, &labels, values)?;
+    let help = "Exchanges that the replica was given.";
+    let values = each(|replica| replica.exchanges_total);
+    out.labelled(Family::Counter, "reprise_upstream_exchanges_total", help, &labels, values)?;
+    let help = "Exchanges that the replica failed.";
+    let values = each(|replica| replica.failures_total);
     out.labelled(Family::Counter, "reprise_upstream_failures_total", help, &labels, values)?;
-    let help = "Second attempts.";
-    let values: Vec<_> = reports
-        .iter()
-        .map(|upstream| (vec![upstream.name.clone()], upstream.retries_total as f64))
-        .collect();
-    out.labelled(Family::Counter, "reprise_upstream_retries_total", help, &["route"], values)
+    let help = "Smoothed time to the replica's response head.";
+    let mut values = each(|replica| replica.first_byte_us);
+    values.iter_mut().for_each(|(_, us)| *us /= 1e6);
+    out.labelled(Family::Gauge, "reprise_upstream_first_byte_seconds", help, &labels, values)
 }
 
 /// What kind of metric a family is.

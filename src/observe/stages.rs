@@ -28,6 +28,9 @@ pub enum Stage {
     First,
     /// From the response head to the end of its body. Not in `Server-Timing`, which is sent before.
     Body,
+    /// What no other stage claims: deciding, waiting for another's answer, building the response.
+    /// Not in `Server-Timing`, where it is what its stages leave of its total.
+    Other,
     /// From the request head to the end of the response (in `Server-Timing`: to the response head).
     Total,
 }
@@ -37,7 +40,7 @@ pub const STAGE_COUNT: usize = Stage::ALL.len();
 
 impl Stage {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Read,
         Self::Key,
         Self::Exact,
@@ -48,6 +51,7 @@ impl Stage {
         Self::Connect,
         Self::First,
         Self::Body,
+        Self::Other,
         Self::Total,
     ];
 
@@ -64,6 +68,7 @@ impl Stage {
             Self::Connect => "connect",
             Self::First => "first",
             Self::Body => "body",
+            Self::Other => "other",
             Self::Total => "total",
         }
     }
@@ -114,6 +119,14 @@ impl Stages {
     /// The stages that happened.
     pub fn iter(&self) -> impl Iterator<Item = (Stage, Duration)> + '_ {
         Stage::ALL.into_iter().zip(self.spans).filter_map(|(stage, span)| Some((stage, span?)))
+    }
+
+    /// Settles the total, and what of it no stage claims: from here on the stages sum to it.
+    pub(super) fn close(&mut self) {
+        let total = self.elapsed();
+        let claimed: Duration = self.iter().map(|(_, span)| span).sum();
+        self.record(Stage::Other, total.saturating_sub(claimed));
+        self.record(Stage::Total, total);
     }
 
     /// When the request began.
@@ -206,6 +219,19 @@ mod tests {
         stages.lap(Stage::First);
         assert_eq!(stages.get(Stage::First), Some(Duration::from_millis(2)));
         assert_eq!(stages.elapsed(), Duration::from_millis(7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closed_stages_sum_to_the_total() {
+        let mut stages = Stages::start();
+        tokio::time::advance(Duration::from_millis(5)).await;
+        stages.lap(Stage::Exact);
+        tokio::time::advance(Duration::from_millis(2)).await;
+        stages.close();
+        assert_eq!(stages.get(Stage::Other), Some(Duration::from_millis(2)));
+        assert_eq!(stages.get(Stage::Total), Some(Duration::from_millis(7)));
+        let parts = stages.iter().filter(|(stage, _)| *stage != Stage::Total);
+        assert_eq!(parts.map(|(_, span)| span).sum::<Duration>(), Duration::from_millis(7));
     }
 
     #[tokio::test(start_paused = true)]

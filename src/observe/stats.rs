@@ -1,12 +1,13 @@
 //! The numbers of `/api/v1/stats`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
 use super::{
-    EmbedReport, FlightReport, MemoryReport, Observer, Outcome, Sources, Stage, UpstreamReport,
-    WritesReport, quantiles::Snapshot,
+    EmbedReport, FlightReport, MemoryReport, Observer, Outcome, SemanticReport, Similarity,
+    Sources, Stage, UpstreamReport, WritesReport,
+    quantiles::{Quantiles, Snapshot},
 };
 use crate::store::StoreReport;
 
@@ -32,8 +33,13 @@ pub struct Stats {
     pub latency: BTreeMap<&'static str, Latency>,
     /// To the first piece of the body, by outcome.
     pub first_token: BTreeMap<&'static str, Latency>,
-    /// Each stage that ever happened.
-    pub stages: BTreeMap<&'static str, Latency>,
+    /// The latency budget: each stage by outcome. The means of an outcome's stages, each times its
+    /// count, sum to those of its `total`.
+    pub stages: BTreeMap<&'static str, BTreeMap<&'static str, Latency>>,
+    /// How near the nearest stored prompts were.
+    pub similarity: Similarity,
+    /// What decides on them.
+    pub semantic: SemanticReport,
     /// The memory tier.
     pub memory: MemoryReport,
     /// The vector tier, where there is one.
@@ -62,6 +68,8 @@ pub struct Saved {
 pub struct Latency {
     /// How many were measured.
     pub count: u64,
+    /// The mean, exact.
+    pub mean_ms: f64,
     /// The median.
     pub p50_ms: f64,
     /// 90 % took at most so long.
@@ -75,9 +83,17 @@ pub struct Latency {
 impl Latency {
     /// `None` where nothing was measured.
     pub(super) fn of(snapshot: &Snapshot) -> Option<Self> {
-        let ms = |rank| Some(snapshot.quantile(rank)?.as_secs_f64() * 1000.0);
-        let (count, p50_ms) = (snapshot.count(), ms(0.5)?);
-        Some(Self { count, p50_ms, p90_ms: ms(0.9)?, p95_ms: ms(0.95)?, p99_ms: ms(0.99)? })
+        // To a ten-thousandth: more digits than the histogram knows would only be noise.
+        let ms = |span: Duration| (span.as_secs_f64() * 1e7).round() / 1e4;
+        let at = |rank| snapshot.quantile(rank).map(ms);
+        Some(Self {
+            count: snapshot.count(),
+            mean_ms: ms(snapshot.mean()?),
+            p50_ms: at(0.5)?,
+            p90_ms: at(0.9)?,
+            p95_ms: at(0.95)?,
+            p99_ms: at(0.99)?,
+        })
     }
 }
 
@@ -86,7 +102,7 @@ impl Stats {
         let metrics = &observer.metrics;
         let requests: BTreeMap<_, _> =
             Outcome::ALL.map(|outcome| (outcome.name(), observer.requests(outcome))).into();
-        let by_outcome = |quantiles: &[_]| named(Outcome::ALL.map(Outcome::name), quantiles);
+        let first = |outcome: Outcome| &metrics.first_tokens[outcome as usize];
         Self {
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: observer.began.elapsed().as_secs_f64(),
@@ -98,9 +114,11 @@ impl Stats {
                 tokens: metrics.saved_tokens.get(),
                 upstream_seconds: metrics.saved_upstream_seconds.get(),
             },
-            latency: by_outcome(&metrics.totals),
-            first_token: by_outcome(&metrics.first_tokens),
-            stages: named(Stage::ALL.map(Stage::name), &metrics.stage_quantiles),
+            latency: by_outcome(|outcome| Latency::of(&metrics.whole(outcome).snapshot())),
+            first_token: by_outcome(|outcome| Latency::of(&first(outcome).snapshot())),
+            stages: by_outcome(|outcome| budget(&metrics.budgets[outcome as usize])),
+            similarity: metrics.similarities.read(),
+            semantic: sources.semantic(),
             memory: sources.memory(),
             store: sources.store(),
             writes: sources.writes(),
@@ -121,13 +139,17 @@ pub(super) fn hit_rate(requests: impl Fn(Outcome) -> u64) -> f64 {
     if asked == 0 { 0.0 } else { hits as f64 / asked as f64 }
 }
 
-fn named(
-    names: impl IntoIterator<Item = &'static str>,
-    quantiles: &[super::quantiles::Quantiles],
-) -> BTreeMap<&'static str, Latency> {
-    names
+/// What there is of each outcome.
+fn by_outcome<T>(read: impl Fn(Outcome) -> Option<T>) -> BTreeMap<&'static str, T> {
+    Outcome::ALL.into_iter().filter_map(|outcome| Some((outcome.name(), read(outcome)?))).collect()
+}
+
+/// Each stage that ever happened; `None` where none did.
+fn budget(stages: &[Quantiles]) -> Option<BTreeMap<&'static str, Latency>> {
+    let stages: BTreeMap<_, _> = Stage::ALL
         .into_iter()
-        .zip(quantiles)
-        .filter_map(|(name, quantiles)| Some((name, Latency::of(&quantiles.snapshot())?)))
-        .collect()
+        .zip(stages)
+        .filter_map(|(stage, times)| Some((stage.name(), Latency::of(&times.snapshot())?)))
+        .collect();
+    (!stages.is_empty()).then_some(stages)
 }

@@ -20,31 +20,26 @@ impl Sources for Rooms {
     }
 
     fn embed(&self) -> Option<EmbedReport> {
-        Some(EmbedReport {
-            model: "m".into(),
-            dimension: 384,
-            texts_total: 5,
-            ..Default::default()
-        })
+        Some(EmbedReport { model: "m".into(), dimension: 384, queued: 5, ..Default::default() })
     }
 
     fn upstreams(&self) -> Vec<UpstreamReport> {
-        let replica = |url: &str, state| ReplicaReport {
+        let replica = |url: &str, in_flight| ReplicaReport {
             url: url.into(),
-            state,
-            requests_total: 11,
-            latency_seconds: 0.25,
+            in_flight,
+            connections_total: 11,
             ..Default::default()
         };
-        vec![UpstreamReport {
-            name: "vllm".into(),
-            retries_total: 1,
-            replicas: vec![replica("http://a", "healthy"), replica("http://b", "ejected")],
-        }]
+        let replicas = vec![replica("http://a", 2), replica("http://b", 0)];
+        vec![UpstreamReport { name: "vllm".into(), replicas }]
     }
 
     fn flights(&self) -> FlightReport {
         FlightReport { running: 2, joined_total: 4, ..Default::default() }
+    }
+
+    fn semantic(&self) -> SemanticReport {
+        SemanticReport { policy: "threshold", mode: "serve", min_similarity: 0.95 }
     }
 
     fn dropped_log_lines(&self) -> u64 {
@@ -104,11 +99,11 @@ fn the_rooms_reports_become_series() {
         ("reprise_store_records", "7"),
         (r#"reprise_store_up{kind="embedded"}"#, "1"),
         (r#"reprise_store_writes_total{result="dropped"}"#, "2"),
-        (r#"reprise_embed_texts_total{result="embedded"}"#, "5"),
-        (r#"reprise_upstream_up{replica="http://a",route="vllm"}"#, "1"),
-        (r#"reprise_upstream_up{replica="http://b",route="vllm"}"#, "0"),
-        (r#"reprise_upstream_requests_total{replica="http://b",route="vllm"}"#, "11"),
-        (r#"reprise_flight_events_total{event="joined"}"#, "4"),
+        ("reprise_embed_queue", "5"),
+        (r#"reprise_embed_up{model="m"}"#, "1"),
+        (r#"reprise_upstream_in_flight{replica="http://a",route="vllm"}"#, "2"),
+        (r#"reprise_upstream_connections_total{replica="http://b",route="vllm"}"#, "11"),
+        ("reprise_flight_joined_total", "4"),
         ("reprise_log_dropped_lines_total", "6"),
     ] {
         assert_eq!(line(&text, series), Some(value), "{series}\n{text}");
@@ -228,12 +223,36 @@ async fn statistics_add_up() {
     let p50 = stats["latency"]["miss"]["p50_ms"].as_f64().unwrap();
     assert!((p50 / 2000.0 - 1.0).abs() < 0.016, "{p50}");
     assert!(stats["latency"].get("hit_stale").is_none());
+    assert_eq!(stats["stages"]["miss"]["total"]["mean_ms"], 2000.0);
+    assert_eq!(stats["stages"]["miss"]["other"]["mean_ms"], 2000.0);
+    assert!(stats["stages"]["miss"].get("embed").is_none());
     assert_eq!(stats["uptime_seconds"], 2.0);
     assert_eq!(stats["store"]["records"], 7);
-    assert_eq!(stats["upstreams"][0]["replicas"][1]["state"], "ejected");
+    assert_eq!(stats["upstreams"][0]["replicas"][1]["url"], "http://b");
 }
 
 #[test]
 fn a_hit_rate_of_nothing_is_zero() {
     assert_eq!(stats::hit_rate(|_| 0), 0.0);
+}
+
+#[test]
+fn a_watcher_sees_everything_once() {
+    let observer = observer();
+    let mut cursor = Cursor::default();
+    request(&observer, Outcome::Miss, |record| record.similarity = Some(0.93));
+    request(&observer, Outcome::HitSemantic, |record| record.similarity = Some(0.97));
+    observer.sample();
+    let first = observer.live(&Rooms, &mut cursor);
+    assert_eq!(first.requests.len(), 2);
+    assert_eq!(first.requests[1].outcome, "hit_semantic");
+    assert_eq!(first.hour.len(), 1);
+    assert_eq!(first.hour[0].requests.iter().sum::<u64>(), 2);
+    assert!(first.hour[0].hits.is_some() && first.hour[0].misses.is_some());
+    let similarity = &first.stats.similarity;
+    assert_eq!((similarity.served[47], similarity.passed_by[43]), (1, 1));
+    let second = observer.live(&Rooms, &mut cursor);
+    assert_eq!((second.requests.len(), second.hour.len(), second.skipped), (0, 0, 0));
+    request(&observer, Outcome::Bypass, |_| {});
+    assert_eq!(observer.live(&Rooms, &mut cursor).requests.len(), 1);
 }

@@ -270,7 +270,8 @@ async fn everything_can_be_deleted(store: &impl VectorStore) {
     assert_eq!(store.get(record(1).id).await, Ok(None));
 }
 
-async fn assert_stored(store: &impl VectorStore, expected: &Record) {
+/// Equal in every field; the vector up to rounding, for a store may normalize it again.
+pub(crate) async fn assert_stored(store: &impl VectorStore, expected: &Record) {
     let bare = |record: &Record| Record { vector: None, ..record.clone() };
     let stored = async || {
         let stored = store.get(expected.id).await?;

@@ -45,6 +45,8 @@ mod shared;
 mod writer;
 
 #[cfg(test)]
+mod measure;
+#[cfg(test)]
 mod tests;
 
 pub use collection::OpenError;
@@ -148,7 +150,8 @@ impl Embedded {
         }
         let compact = move || {
             compactor::run(&shared, &wishes);
-            // Held as long as the thread runs, also when it unwinds.
+            // In this order: who waits for the end wants the files closed and the lock free.
+            drop(shared);
             drop(alive);
         };
         spawn("store-optimize", &store.shared, compact)?;

@@ -11,13 +11,15 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::{Body as _, Frame};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::time::Duration;
 
 use super::{
-    deadline::Deadline, outgoing::Upload, socket::Socket, unanswered::Unanswered,
+    deadline::Deadline, gate::Gate, outgoing::Upload, socket::Socket, unanswered::Unanswered,
     watchdog::Watchdog,
 };
 
@@ -35,6 +37,7 @@ pub(super) struct Http1 {
     sender: http1::SendRequest<Upload>,
     /// `None` once the connection is over.
     wire: Option<Wire>,
+    gate: Gate,
     /// Times the exchanges one after the other.
     pub(super) watchdog: Watchdog,
 }
@@ -46,30 +49,42 @@ impl Http1 {
         // The number of headers stays at hyper's 100: setting it moves the parser to the heap.
         builder.max_buf_size(BUFFER_BYTES).max_header_size(HEAD_BYTES);
         let (sender, wire) = builder.handshake(TokioIo::new(socket)).await?;
-        Ok(Box::new(Self { sender, wire: Some(wire), watchdog: Watchdog::new(horizon) }))
+        let watchdog = Watchdog::new(horizon);
+        Ok(Box::new(Self { sender, wire: Some(wire), gate: Gate::new(), watchdog }))
     }
 
-    /// Sends `request` and waits for the response head. The body comes while [`Self::drive`] is
-    /// called.
+    /// Sends `request` and waits for the response head; the body is [`Self::poll_frame`]'s.
     pub(super) async fn send(
         &mut self,
         request: Request<Upload>,
         deadline: &Deadline,
     ) -> Result<Response<Incoming>, Unanswered> {
-        let mut response = pin!(self.sender.try_send_request(request));
+        let Self { sender, wire, gate, watchdog } = self;
+        let mut response = pin!(gate.hush(|| sender.try_send_request(request)));
         poll_fn(|cx| {
-            drive(&mut self.wire, cx);
-            if let Poll::Ready(answered) = response.as_mut().poll(cx) {
+            let answered = gate.poll(cx, |cx| {
+                drive(wire, cx);
+                response.as_mut().poll(cx)
+            });
+            if let Poll::Ready(answered) = answered {
                 return Poll::Ready(answered.map_err(Unanswered::from));
             }
-            deadline.poll_passed(cx, &mut self.watchdog).map(|()| Err(Unanswered::Late))
+            deadline.poll_passed(cx, watchdog).map(|()| Err(Unanswered::Late))
         })
         .await
     }
 
-    /// Lets the connection read and write what it can.
-    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
-        drive(&mut self.wire, cx);
+    /// The next frame of the response's `body`.
+    pub(super) fn poll_frame(
+        &mut self,
+        body: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let Self { wire, gate, .. } = self;
+        gate.poll(cx, |cx| {
+            drive(wire, cx);
+            Pin::new(&mut *body).poll_frame(cx)
+        })
     }
 
     /// Whether the last exchange is completely over, both ways, and another may follow.
@@ -79,7 +94,11 @@ impl Http1 {
 
     /// Whether an idle connection is still open, as far as the kernel told us.
     pub(super) fn is_open(&mut self) -> bool {
-        drive(&mut self.wire, &mut Context::from_waker(Waker::noop()));
+        let Self { wire, gate, .. } = self;
+        let _looked: Poll<()> = gate.poll(&mut Context::from_waker(Waker::noop()), |cx| {
+            drive(wire, cx);
+            Poll::Pending
+        });
         self.is_free()
     }
 }

@@ -52,6 +52,12 @@ pub(super) enum Link {
     Http2(Stream),
 }
 
+/// A new connection.
+pub(super) enum Dialed {
+    Http1(Box<Http1>),
+    Http2(Arc<Session>),
+}
+
 /// What getting a [`Link`] took.
 pub(super) struct Taken {
     pub(super) link: Link,
@@ -211,15 +217,12 @@ impl Pool {
 
     async fn open(&self) -> Result<Taken, Fault> {
         let began = Instant::now();
-        let (socket, protocol) = self.address.connect().await?;
-        let gone = |error: hyper::Error| self.address.peer.gone(&error);
-        let link = match protocol {
-            Protocol::Http1 => Link::Http1(Http1::new(socket, self.horizon).await.map_err(gone)?),
-            Protocol::Http2 => {
-                let session = Session::new(socket).await.map_err(gone)?;
+        let (protocol, link) = match self.dial().await? {
+            Dialed::Http1(wire) => (Protocol::Http1, Link::Http1(wire)),
+            Dialed::Http2(session) => {
                 let stream = session.stream();
                 self.open.lock().sessions.push((session, None));
-                Link::Http2(stream)
+                (Protocol::Http2, Link::Http2(stream))
             }
         };
         let mut open = self.open.lock();
@@ -227,5 +230,28 @@ impl Pool {
         open.opened += 1;
         drop(open);
         Ok(Taken { link, connect: Some(began.elapsed()) })
+    }
+
+    /// Opens one connection more if fewer than `count` are ready for use.
+    pub(super) async fn warm(&self, count: usize) -> Result<(), Fault> {
+        let ready = self.count();
+        // One HTTP/2 connection is ready for many exchanges.
+        if ready.idle < count && ready.sessions == 0 {
+            match self.open().await?.link {
+                Link::Http1(wire) => self.put(wire),
+                Link::Http2(stream) => drop(stream),
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a connection that the pool does not know.
+    pub(super) async fn dial(&self) -> Result<Dialed, Fault> {
+        let (socket, protocol) = self.address.connect().await?;
+        let gone = |error: hyper::Error| self.address.peer.gone(&error);
+        Ok(match protocol {
+            Protocol::Http1 => Dialed::Http1(Http1::new(socket, self.horizon).await.map_err(gone)?),
+            Protocol::Http2 => Dialed::Http2(Session::new(socket).await.map_err(gone)?),
+        })
     }
 }

@@ -1,31 +1,32 @@
 //! One model server: where it is, what runs on it, and one attempt at an exchange with it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
-};
+use std::sync::Arc;
 
 use http::{
     HeaderValue, Request, Response, StatusCode, Uri, Version,
     header::HOST,
     uri::{Authority, PathAndQuery, Scheme},
 };
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 use super::{
-    Protocol, ReplicaReport, Reply, ReplyBody, Timing,
+    Branch, Protocol, ReplicaReport, Reply, ReplyBody, Timing,
+    breaker::Breaker,
     connect::Address,
     deadline::{Deadline, Limits, Overdue},
     http1::Http1,
     http2::{self, Stream},
-    outgoing::{Progress, Upload},
+    in_flight::InFlight,
+    load::Load,
+    outgoing::Upload,
     peer::Peer,
     pool::{Link, Pool, Taken},
     reply::Source,
     unanswered::Unanswered,
+    verdict::Verdict,
     watchdog::Watchdog,
 };
-use crate::fault::{Fault, Retry};
+use crate::fault::Fault;
 
 /// See the module.
 pub(super) struct Replica {
@@ -37,7 +38,8 @@ pub(super) struct Replica {
     /// What comes before each path: empty, or `/api` without a slash at its end.
     base: String,
     pub(super) pool: Pool,
-    in_flight: AtomicUsize,
+    pub(super) load: Load,
+    pub(super) breaker: Breaker,
 }
 
 /// A failed attempt, with the request where it may be sent again.
@@ -46,19 +48,13 @@ pub(super) struct Failure {
     pub(super) request: Option<Box<Request<Upload>>>,
 }
 
-/// One exchange in a replica's load, from before its connection to the end of its body.
-pub(super) struct InFlight {
-    pub(super) replica: Arc<Replica>,
-    pub(super) upload: Option<Arc<Progress>>,
-}
-
 impl Replica {
     /// `url` is checked configuration: a scheme and an authority are there.
     pub(super) fn new(
         url: &Uri,
         address: Address,
         limits: Limits,
-        pool_idle: std::time::Duration,
+        pool_idle: Duration,
     ) -> Option<Self> {
         let authority = url.authority()?.clone();
         Some(Self {
@@ -69,7 +65,8 @@ impl Replica {
             authority,
             base: url.path().trim_end_matches('/').to_owned(),
             pool: Pool::new(address, limits.horizon(), pool_idle),
-            in_flight: AtomicUsize::new(0),
+            load: Load::new(),
+            breaker: Breaker::default(),
         })
     }
 
@@ -78,20 +75,20 @@ impl Replica {
         &self.peer
     }
 
-    /// Exchanges that run now.
-    pub(super) fn in_flight(&self) -> usize {
-        self.in_flight.load(Relaxed)
-    }
-
     /// Numbers for metrics.
     pub(super) fn report(&self) -> ReplicaReport {
         let count = self.pool.count();
+        let now = Instant::now();
         ReplicaReport {
             url: Arc::clone(&self.peer.url),
-            in_flight: self.in_flight(),
+            in_flight: self.load.in_flight(),
             idle_connections: count.idle,
             shared_connections: count.sessions,
             connections_opened: count.opened,
+            first_byte: self.load.first_byte(now),
+            standing: self.breaker.standing(now),
+            exchanges_total: self.load.begun(),
+            failures_total: self.breaker.failures_total(),
         }
     }
 
@@ -101,14 +98,19 @@ impl Replica {
         mut request: Request<Upload>,
         path: &PathAndQuery,
         began: Instant,
+        branch: Branch,
     ) -> Result<Reply, Failure> {
         let path = self.join(path);
-        let flight = InFlight::new(self, request.body().progress());
-        let asked = Instant::now();
+        let upload = request.body().progress();
+        let mut flight = InFlight::new(self, upload, branch == Branch::Trial);
+        let asked = flight.began;
         loop {
             let Taken { link, connect } = match self.pool.take().await {
                 Ok(taken) => taken,
-                Err(fault) => return Err(Failure { fault, request: Some(Box::new(request)) }),
+                Err(fault) => {
+                    flight.judge_fault(&fault);
+                    return Err(Failure { fault, request: Some(Box::new(request)) });
+                }
             };
             let sent = Instant::now();
             let deadline = Deadline {
@@ -121,36 +123,46 @@ impl Replica {
                 Link::Http1(wire) => self.over_http1(wire, request, &path, &deadline).await,
                 Link::Http2(stream) => self.over_http2(stream, request, &path, &deadline).await,
             };
-            let failed = match tried {
+            match tried {
                 Ok(answer) => {
                     let queue = (sent - asked).saturating_sub(connect.unwrap_or_default());
                     let timing = Timing { queue, connect, first_byte: sent.elapsed() };
-                    return self.reply(answer, timing, deadline.end, flight);
+                    return self.reply(answer, timing, &deadline, branch, flight);
                 }
-                Err(failed) => failed,
-            };
-            match failed {
                 // An old connection that the other side had closed: nothing was written.
-                Unanswered::Unwritten(unwritten, _) if connect.is_none() => request = *unwritten,
-                Unanswered::Unwritten(unwritten, error) => {
-                    let fault = self.peer.gone(&error);
-                    return Err(Failure { fault, request: Some(unwritten) });
+                Err(Unanswered::Unwritten(unwritten, _)) if connect.is_none() => {
+                    request = *unwritten;
                 }
-                Unanswered::Refused(spare, error) => {
-                    return Err(Failure { fault: self.peer.refused(&error), request: spare });
-                }
-                Unanswered::Broken(error) => {
-                    let fault = flight.upload_fault().unwrap_or_else(|| self.peer.reset(&error));
-                    return Err(Failure { fault, request: None });
-                }
-                Unanswered::Late => {
-                    return Err(Failure { fault: self.late(&deadline), request: None });
-                }
+                Err(unanswered) => return Err(self.fail(unanswered, &deadline, flight)),
             }
         }
     }
 
-    async fn over_http1(
+    fn fail(&self, unanswered: Unanswered, deadline: &Deadline, mut flight: InFlight) -> Failure {
+        let (fault, request) = match unanswered {
+            Unanswered::Unwritten(request, error) => (self.peer.gone(&error), Some(request)),
+            Unanswered::Late if deadline.overdue() == Overdue::Lifetime => {
+                (self.peer.lifetime_timeout(self.limits.lifetime), None)
+            }
+            other => (self.fault(other), None),
+        };
+        // The client's own upload failing is the reason, whatever the upstream made of it.
+        let fault = flight.upload_fault().unwrap_or(fault);
+        flight.judge_fault(&fault);
+        Failure { fault, request }
+    }
+
+    /// What an unanswered request comes to.
+    pub(super) fn fault(&self, unanswered: Unanswered) -> Fault {
+        match unanswered {
+            Unanswered::Unwritten(_, error) => self.peer.gone(&error),
+            Unanswered::Refused(error) => self.peer.refused(&error),
+            Unanswered::Broken(error) => self.peer.reset(&error),
+            Unanswered::Late => self.peer.first_byte_timeout(self.limits.first_byte),
+        }
+    }
+
+    pub(super) async fn over_http1(
         &self,
         mut wire: Box<Http1>,
         mut request: Request<Upload>,
@@ -165,7 +177,7 @@ impl Replica {
         Ok(Answer { head, source: Source::Http1 { body, wire }, protocol: Protocol::Http1 })
     }
 
-    async fn over_http2(
+    pub(super) async fn over_http2(
         &self,
         stream: Stream,
         mut request: Request<Upload>,
@@ -179,8 +191,6 @@ impl Replica {
         uri.path_and_query = Some(path.clone());
         *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
         request.headers_mut().remove(HOST);
-        // A refusal comes after hyper has taken the request, so a copy must be made before.
-        let spare = copy(&request);
         let mut watchdog = Watchdog::new(self.limits.horizon());
         match stream.send(request, deadline, &mut watchdog).await {
             Ok(response) => {
@@ -189,7 +199,7 @@ impl Replica {
                 Ok(Answer { head, source, protocol: Protocol::Http2 })
             }
             Err(Unanswered::Broken(error)) if http2::is_refusal(&error) => {
-                Err(Unanswered::Refused(spare, error))
+                Err(Unanswered::Refused(error))
             }
             Err(other) => Err(other),
         }
@@ -199,26 +209,21 @@ impl Replica {
         &self,
         answer: Answer,
         timing: Timing,
-        end: Instant,
-        flight: InFlight,
+        deadline: &Deadline,
+        branch: Branch,
+        mut flight: InFlight,
     ) -> Result<Reply, Failure> {
         let Answer { head, source, protocol } = answer;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Failure { fault: self.peer.switched(), request: None });
         }
-        let body = ReplyBody::new(source, self.limits, end, flight);
-        Ok(Reply { head, body, timing, replica: Arc::clone(&self.peer.url), protocol })
-    }
-
-    fn late(&self, deadline: &Deadline) -> Fault {
-        match deadline.overdue() {
-            Overdue::FirstByte => self.peer.first_byte_timeout(self.limits.first_byte),
-            Overdue::Lifetime => self.peer.lifetime_timeout(self.limits.lifetime),
-        }
+        flight.judge(Verdict::of_head(&head), flight.thought(deadline.sent));
+        let body = ReplyBody::new(source, self.limits, deadline.end, flight);
+        Ok(Reply { head, body, timing, replica: Arc::clone(&self.peer.url), protocol, branch })
     }
 
     /// The client's path behind the replica's base path.
-    fn join(&self, path: &PathAndQuery) -> PathAndQuery {
+    pub(super) fn join(&self, path: &PathAndQuery) -> PathAndQuery {
         if self.base.is_empty() {
             return path.clone();
         }
@@ -227,48 +232,9 @@ impl Replica {
     }
 }
 
-impl InFlight {
-    fn new(replica: &Arc<Replica>, upload: Option<Arc<Progress>>) -> Self {
-        replica.in_flight.fetch_add(1, Relaxed);
-        Self { replica: Arc::clone(replica), upload }
-    }
-
-    /// Why the client's side of the exchange failed, if it did.
-    pub(super) fn upload_fault(&self) -> Option<Fault> {
-        self.upload.as_ref().and_then(|upload| upload.fault())
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.replica.in_flight.fetch_sub(1, Relaxed);
-        if let Some(upload) = &self.upload {
-            upload.cancel();
-        }
-    }
-}
-
-impl Failure {
-    /// The request to send to another replica, if that is safe and possible.
-    pub(super) fn into_retry(self) -> Result<Request<Upload>, Fault> {
-        match (self.fault.retry, self.request) {
-            (Retry::Safe, Some(request)) => Ok(*request),
-            _ => Err(self.fault),
-        }
-    }
-}
-
 /// A response head and where its body comes from.
-struct Answer {
-    head: http::response::Parts,
+pub(super) struct Answer {
+    pub(super) head: http::response::Parts,
     source: Source,
     protocol: Protocol,
-}
-
-fn copy(request: &Request<Upload>) -> Option<Box<Request<Upload>>> {
-    let mut copied = Request::new(request.body().copy()?);
-    request.method().clone_into(copied.method_mut());
-    request.uri().clone_into(copied.uri_mut());
-    request.headers().clone_into(copied.headers_mut());
-    Some(Box::new(copied))
 }

@@ -12,7 +12,8 @@ use hyper::body::Incoming;
 use tokio::time::{Duration, Instant};
 
 use super::{
-    Protocol, deadline::Limits, http1::Http1, http2::Stream, replica::InFlight, watchdog::Watchdog,
+    Branch, Protocol, deadline::Limits, http1::Http1, http2::Stream, in_flight::InFlight,
+    verdict::Verdict, watchdog::Watchdog,
 };
 use crate::fault::Fault;
 
@@ -29,6 +30,15 @@ pub struct Reply {
     pub replica: Arc<str>,
     /// What the replica speaks.
     pub protocol: Protocol,
+    /// Why this replica.
+    pub branch: Branch,
+}
+
+impl Reply {
+    /// Whether the replica says that it has too much to do, and so did nothing.
+    pub(super) fn is_overloaded(&self) -> bool {
+        matches!(Verdict::of_head(&self.head), Verdict::Overloaded(_))
+    }
 }
 
 /// The time to a response head, of the attempt that succeeded.
@@ -137,10 +147,7 @@ impl Body for ReplyBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let this = self.get_mut();
         let polled = match &mut this.source {
-            Source::Http1 { body, wire } => {
-                wire.drive(cx);
-                Pin::new(body).poll_frame(cx)
-            }
+            Source::Http1 { body, wire } => wire.poll_frame(body, cx),
             Source::Http2 { body, .. } => Pin::new(body).poll_frame(cx),
             Source::Ended => return Poll::Ready(None),
         };

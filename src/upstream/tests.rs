@@ -3,6 +3,7 @@
 mod http1;
 mod http2;
 mod origin;
+mod resilience;
 mod timeouts;
 mod tls;
 
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// The defaults, with one upstream named `up` at `urls`.
-fn config(urls: &[String]) -> Config {
+pub(super) fn config(urls: &[String]) -> Config {
     let overrides = Overrides { upstream: urls.first().cloned(), ..Overrides::default() };
     let mut config = config::load(None, &BTreeMap::new(), &overrides).unwrap();
     config.upstream[0].name = "up".into();

@@ -9,8 +9,8 @@ use super::outgoing::Upload;
 pub(super) enum Unanswered {
     /// Nothing was written; here it is.
     Unwritten(Box<Request<Upload>>, hyper::Error),
-    /// The upstream says that it did nothing; here is a copy, where one could be made.
-    Refused(Option<Box<Request<Upload>>>, hyper::Error),
+    /// The upstream says that it did nothing.
+    Refused(hyper::Error),
     /// Anything may have happened.
     Broken(hyper::Error),
     /// No head in time.

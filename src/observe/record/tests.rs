@@ -96,7 +96,7 @@ async fn a_record_says_everything_that_is_known() {
         "model": "m\n1", "entry": "000000000000000000000000000000ff", "similarity": 0.5,
         "shape": "stream", "replica": "http://127.0.0.1:8000", "bytes_in": 10, "bytes_out": 111,
         "tokens_saved": 33, "upstream_saved_ms": 1500.0, "first_token_ms": 3.7, "embed_ms": 1.7,
-        "body_ms": 5.0, "total_ms": 6.7,
+        "body_ms": 5.0, "other_ms": 0.0, "total_ms": 6.7,
     });
     for (name, value) in expected.as_object().unwrap() {
         assert_eq!(&line[name], value, "{name}");

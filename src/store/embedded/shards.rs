@@ -90,7 +90,8 @@ impl Shards {
         let Some(payload) = found.into_iter().next().and_then(|point| point.payload) else {
             return Ok(None);
         };
-        let mut record = points::record(id, &payload)?;
+        // A record that cannot be read is as good as none: the next put writes over it.
+        let Some(mut record) = told(points::record(id, &payload)) else { return Ok(None) };
         if points::has_vector(&payload) {
             record.vector = self.vector(id)?;
         }
@@ -116,7 +117,8 @@ impl Shards {
             with_vector: WithVector::Bool(false),
             with_payload: WithPayloadInterface::Bool(true),
         });
-        found.map_err(failed)?.iter().map(points::neighbour).collect()
+        let found = found.map_err(failed)?;
+        Ok(found.iter().filter_map(|found| told(points::neighbour(found))).collect())
     }
 
     /// How many records a selector means.
@@ -264,6 +266,11 @@ impl Shards {
         index(&self.near, points::near_indexes())?;
         index(&self.records, points::record_indexes())
     }
+}
+
+/// One damaged point must not fail a whole search, nor look like a failing engine.
+fn told<T>(result: Result<T, StoreFault>) -> Option<T> {
+    result.inspect_err(|fault| tracing::warn!(%fault, "a stored record is skipped")).ok()
 }
 
 const fn is_put(change: &Change) -> bool {

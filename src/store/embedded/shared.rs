@@ -65,7 +65,7 @@ impl Shared {
     ) -> Result<T, StoreFault> {
         let result = match &*self.shards.read() {
             Some(shards) => guarded("reading", || ask(shards)),
-            None => return Err(StoreFault::Unavailable("it is being opened again".to_owned())),
+            None => Err(StoreFault::Unavailable("it is being opened again".to_owned())),
         };
         match &result {
             Ok(_) => self.faults.store(0, Ordering::Relaxed),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::*;
-use crate::store::contract::{self, DIMENSION, record, unit_vector};
+use crate::store::contract::{self, DIMENSION, assert_stored, record, unit_vector};
 
 fn options(path: &Path) -> EmbeddedOptions {
     let identity = Identity {
@@ -40,7 +40,13 @@ fn open_restless(path: &Path, compact_after: usize) -> Embedded {
         max_bytes: u64::MAX,
     };
     let layout = Layout { dimension: DIMENSION, index_above_kib: 100 };
-    Embedded::open_with(&options(path), layout, habits).unwrap()
+    loop {
+        match Embedded::open_with(&options(path), layout, habits) {
+            // The one before was dropped in the middle of an optimization, which holds on to it.
+            Err(OpenError::Locked(_)) => std::thread::yield_now(),
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 fn collection(path: &Path) -> PathBuf {
@@ -102,7 +108,7 @@ async fn a_corrupt_segment_is_set_aside_and_a_fresh_store_serves() {
     let store = open(dir.path());
     assert_eq!(store.get(record(1).id).await, Ok(None));
     store.put(vec![record(2)]).await.unwrap();
-    assert_eq!(store.get(record(2).id).await, Ok(Some(record(2))));
+    assert_stored(&store, &record(2)).await;
     let trouble = store.report().trouble.unwrap();
     assert!(trouble.contains("set aside"), "{trouble}");
     let names = std::fs::read_dir(dir.path()).unwrap();
@@ -118,7 +124,7 @@ async fn bytes_behind_the_journals_last_frame_cost_nothing() {
     drop(store);
     std::fs::write(collection(dir.path()).join("journal"), b"half a frame").unwrap();
     let store = open(dir.path());
-    assert_eq!(store.get(record(1).id).await, Ok(Some(record(1))));
+    assert_stored(&store, &record(1)).await;
     assert_eq!(store.report().trouble, None);
 }
 
@@ -212,13 +218,16 @@ async fn shards_that_keep_failing_are_opened_again_with_all_that_was_put() {
             Err(fault) => {
                 assert!(matches!(fault, StoreFault::Unavailable(_)), "{fault}");
                 failures += 1;
-                store.shared.read(|_| Ok(())).ok();
+                // Lets the writer look around.
                 store.flush().await.ok();
             }
         }
     };
     assert!(failures >= 1);
-    assert_eq!(recovered, Some(record(7)));
+    assert!(recovered.is_some());
+    for seed in 0..50 {
+        assert_stored(&store, &record(seed)).await;
+    }
     assert_eq!(store.put(vec![record(60)]).await, Ok(()));
     assert_eq!(store.count(Selector::All).await, Ok(51));
 }
@@ -228,32 +237,35 @@ async fn lookups_are_right_while_the_store_is_optimized() {
     let dir = tempfile::tempdir().unwrap();
     let store = open_restless(dir.path(), 500);
     let partition: Arc<str> = "one".into();
-    let in_one = |seed| Record { partition: Arc::clone(&partition), ..record(seed) };
-    let done = || store.shared.compactions.load(std::sync::atomic::Ordering::Relaxed);
-    let mut next = 0;
-    let mut searched_during = 0;
-    while done() < 3 {
-        let seeds = next..next + 100;
-        next = seeds.end;
-        let mut batch: Vec<_> = seeds.map(in_one).collect();
-        batch[99].vector = None;
-        store.put(batch).await.unwrap();
-        for seed in [next - 2, next / 2 / 100 * 100, 0] {
-            let during = store.shared.maintenance.is_locked();
-            let nearest =
-                store.nearest(Arc::clone(&partition), unit_vector(seed), 3).await.unwrap();
-            assert_eq!(nearest[0].id, record(seed).id);
-            assert!(nearest[0].similarity > 0.9999);
-            assert_eq!(nearest.len(), 3);
-            searched_during += usize::from(during);
+    let in_one = |seed| Record {
+        partition: Arc::clone(&partition),
+        // Each hundredth is only found by id.
+        vector: (seed % 100 != 99).then(|| unit_vector(seed)),
+        ..record(seed)
+    };
+    let finds = async |seed: u64, limit| {
+        let nearest =
+            store.nearest(Arc::clone(&partition), unit_vector(seed), limit).await.unwrap();
+        assert_eq!(nearest.len(), limit);
+        assert_eq!(nearest[0].id == record(seed).id, seed % 100 != 99, "{seed}");
+    };
+    let compactions = || store.shared.compactions.load(std::sync::atomic::Ordering::Relaxed);
+    let (mut next, mut during) = (0, 0);
+    while compactions() < 2 || during == 0 {
+        // More would only make the optimizations longer.
+        if next < 2_000 {
+            store.put((next..next + 50).map(in_one).collect()).await.unwrap();
+            next += 50;
+        }
+        during += usize::from(store.shared.maintenance.is_locked());
+        for seed in [next - 1, next - 2, next / 2, 0] {
+            finds(seed, 3).await;
         }
         assert_eq!(store.count(Selector::All).await, Ok(next));
     }
-    assert!(searched_during > 0);
-    for seed in 0..next {
-        let nearest = store.nearest(Arc::clone(&partition), unit_vector(seed), 1).await.unwrap();
-        let bare = seed % 100 == 99;
-        assert_eq!(nearest[0].id != record(seed).id, bare, "{seed}");
+    assert!(store.shared.shards.read().as_ref().unwrap().unindexed() < next as usize);
+    for seed in (0..next).step_by(11) {
+        finds(seed, 1).await;
     }
     let elsewhere = store.nearest("two".into(), unit_vector(0), 5).await;
     assert_eq!(elsewhere, Ok(vec![]));
@@ -263,10 +275,10 @@ async fn lookups_are_right_while_the_store_is_optimized() {
 async fn over_the_quota_the_oldest_go_and_writing_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let habits = Habits {
-        flush_every: Duration::from_millis(5),
-        journal_max_bytes: 1 << 20,
+        flush_every: Duration::from_millis(100),
+        journal_max_bytes: 8 << 20,
         compact_after: usize::MAX,
-        max_bytes: 96 << 20,
+        max_bytes: 64 << 20,
     };
     let layout = Layout::new(DIMENSION);
     let store = Embedded::open_with(&options(dir.path()), layout, habits).unwrap();
@@ -290,13 +302,14 @@ async fn over_the_quota_the_oldest_go_and_writing_goes_on() {
                 assert!(store.report().trouble.is_some());
                 assert!(store.get(large(seed - 1).id).await.unwrap().is_some());
                 full += 1;
-                store.flush().await.unwrap();
+                // Not to be right, but to leave the processor to the vacuum.
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
     }
     assert_eq!(store.report().trouble, None);
     assert_eq!(store.get(large(0).id).await, Ok(None));
-    assert_eq!(store.get(large(seed - 1).id).await, Ok(Some(large(seed - 1))));
+    assert_stored(&store, &large(seed - 1)).await;
 }
 
 /// The child of the next test: writes and deletes until it is killed, and says what was acknowledged.
@@ -355,7 +368,6 @@ fn spawn_writer(path: &Path, round: usize) -> Child {
         .env(CHILD_PATH, path)
         .env(CHILD_ROUND, round.to_string())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
         .spawn()
         .unwrap()
 }
@@ -375,8 +387,8 @@ async fn check_survivors(path: &Path, put: &[u64], gone: &[u64]) {
                 assert!(unacknowledged_deletion(*seed, put, gone), "{seed} is lost");
                 continue;
             };
-            assert_eq!(stored, record(*seed));
             assert_eq!(nearest, [stored.id]);
+            assert_stored(&store, &record(*seed)).await;
         }
     }
 }
@@ -384,6 +396,6 @@ async fn check_survivors(path: &Path, put: &[u64], gone: &[u64]) {
 /// Whether the child may have died between deleting `seed` and saying so.
 fn unacknowledged_deletion(seed: u64, put: &[u64], gone: &[u64]) -> bool {
     let index = (seed % 1_000_000) / 2 + 2;
-    let deletes = seed % 2 == 0 && index % 7 == 6;
+    let deletes = seed.is_multiple_of(2) && index % 7 == 6;
     deletes && !gone.contains(&seed) && put.contains(&(seed + 5)) && !put.contains(&(seed + 6))
 }

@@ -205,7 +205,6 @@ impl Writer {
         let due = self.flushed_at.elapsed() >= self.habits.flush_every;
         if due || self.journal.len() >= self.habits.journal_max_bytes {
             self.flush();
-            self.measure();
         }
         if self.changed >= self.habits.compact_after && self.compactor.try_send(()).is_ok() {
             self.changed = 0;
@@ -224,22 +223,19 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let Some(_alone) = shared.maintenance.try_lock() else { return };
         self.flushed_at = Instant::now();
-        if self.journal.len() == 0 || self.broken {
-            return;
-        }
-        let flushed = match &*shared.shards.read() {
-            Some(shards) => shards.flush(),
-            None => return,
-        };
-        match flushed.and_then(|()| self.journal.cut_to(0)) {
-            Ok(()) => {}
-            Err(fault) => {
+        if self.journal.len() > 0 && !self.broken {
+            let flushed = match &*shared.shards.read() {
+                Some(shards) => shards.flush(),
+                None => return,
+            };
+            if let Err(fault) = flushed.and_then(|()| self.journal.cut_to(0)) {
                 // The journal still has all of it.
                 tracing::warn!(%fault, "the store could not be flushed");
                 self.note(&Err(fault));
                 self.broken = true;
             }
         }
+        self.measure();
     }
 
     fn measure(&mut self) {

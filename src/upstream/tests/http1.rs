@@ -11,7 +11,7 @@ use tokio::{join, time::timeout};
 
 use super::{
     collect, config, head, open,
-    origin::{Origin, reactor_turn},
+    origin::{Dead, Origin, reactor_turn},
     post, text,
 };
 use crate::{
@@ -146,9 +146,8 @@ async fn a_connection_closed_while_idle_is_swept_away() {
 
 #[tokio::test]
 async fn a_refused_connection_names_the_replica_and_is_safe_to_retry() {
-    let origin = Origin::bind().await;
-    let url = origin.url();
-    drop(origin);
+    let dead = Dead::new();
+    let url = dead.url();
     let (_all, upstream) = open(&config(std::slice::from_ref(&url)));
     let fault = post(&upstream, "x").await.unwrap_err();
     assert_eq!((fault.kind, fault.retry), (Kind::Connect, Retry::Safe));
@@ -165,9 +164,8 @@ async fn a_host_that_does_not_resolve_says_so() {
 
 #[tokio::test]
 async fn another_replica_gets_what_the_first_one_did_not_take() {
-    let (down, origin) = (Origin::bind().await, Origin::bind().await);
+    let (down, origin) = (Dead::new(), Origin::bind().await);
     let urls = [down.url(), origin.url()];
-    drop(down);
     let (_all, upstream) = open(&config(&urls));
     let mut line = None;
     for _ in 0..8 {

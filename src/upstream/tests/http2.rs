@@ -11,7 +11,7 @@ use tokio::{join, time::timeout};
 
 use super::{
     collect, config, get, head, open,
-    origin::{Origin, serve_on},
+    origin::{Dead, Origin, serve_on},
     post, text,
 };
 use crate::{
@@ -288,10 +288,8 @@ async fn trailers_come_through_and_a_reset_inside_an_answer_is_a_cut() {
 
 #[tokio::test]
 async fn a_thousand_waiting_for_a_dead_replica_fail_together() {
-    let origin = Origin::bind().await;
-    let url = origin.url();
-    drop(origin);
-    let (_all, upstream) = open(&h2_config(&[url]));
+    let dead = Dead::new();
+    let (_all, upstream) = open(&h2_config(&[dead.url()]));
     let faults = join_all((0..1000).map(|_| get(&upstream, "/"))).await;
     assert!(faults.into_iter().all(|failed| failed.unwrap_err().kind == Kind::Connect));
     assert_eq!(upstream.report()[0].in_flight, 0);

@@ -1,9 +1,16 @@
 //! A model server that does exactly what a test says.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
 use bytes::{Bytes, BytesMut};
+use socket2::{Domain, Socket, Type};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    task::JoinSet,
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -20,6 +27,28 @@ impl Origin {
         format!("http://{}", self.listener.local_addr().unwrap())
     }
 
+    /// Answers `status` (and maybe headers) with a length and `body`.
+    pub(super) fn answering(self, status: &str, body: &str) -> Answering {
+        let length = body.len();
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}");
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let task = tokio::spawn(async move {
+            let mut lines = JoinSet::new();
+            loop {
+                let mut line = self.accept().await;
+                let (answer, count) = (answer.clone(), count.clone());
+                lines.spawn(async move {
+                    while line.next_request().await.is_some() {
+                        count.fetch_add(1, Relaxed);
+                        line.say(&answer).await;
+                    }
+                });
+            }
+        });
+        Answering { asked, _running: Running { _task: AbortOnDropHandle::new(task) } }
+    }
+
     pub(super) async fn accept(&self) -> Line<TcpStream> {
         let (stream, _) = self.listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -32,9 +61,16 @@ impl Origin {
     }
 }
 
-/// An HTTP/2 connection that goes on in the background, until this is dropped.
+/// Something that goes on in the background, until this is dropped.
 pub(super) struct Running {
     _task: AbortOnDropHandle<()>,
+}
+
+/// An origin that answers every request alike, until this is dropped.
+pub(super) struct Answering {
+    /// Requests so far.
+    pub(super) asked: Arc<AtomicUsize>,
+    _running: Running,
 }
 
 /// Keeps a connection going when the script has nothing more to accept.
@@ -44,6 +80,28 @@ where
 {
     let task = tokio::spawn(async move { while let Some(Ok(_)) = server.accept().await {} });
     Running { _task: AbortOnDropHandle::new(task) }
+}
+
+/// A replica that is down: its port is taken, so that nobody else gets it, and refuses.
+pub(super) struct Dead(Socket);
+
+impl Dead {
+    pub(super) fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any: std::net::SocketAddr = ([127, 0, 0, 1], 0).into();
+        socket.bind(&any.into()).unwrap();
+        Self(socket)
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.0.local_addr().unwrap().as_socket().unwrap())
+    }
+
+    pub(super) fn revive(self) -> Origin {
+        self.0.listen(128).unwrap();
+        self.0.set_nonblocking(true).unwrap();
+        Origin { listener: TcpListener::from_std(self.0.into()).unwrap() }
+    }
 }
 
 /// One accepted connection.
@@ -65,6 +123,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
             }
             assert_ne!(self.more().await, 0, "closed inside a head");
         }
+    }
+
+    /// A whole request, or `None` if the other side closed instead.
+    async fn next_request(&mut self) -> Option<(String, String)> {
+        if self.read.is_empty() && self.stream.read_buf(&mut self.read).await.unwrap_or(0) == 0 {
+            return None;
+        }
+        Some(self.request().await)
     }
 
     /// A whole request with `Content-Length` or without a body: head and body.

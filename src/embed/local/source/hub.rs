@@ -25,20 +25,24 @@ pub(in crate::embed::local) struct Known {
 // === impl Known ===
 
 impl Known {
-    /// By repository (`Xenova/bge-small-en-v1.5`), by the last part of it whoever publishes it
-    /// (`BAAI/bge-small-en-v1.5`, `bge-small-en-v1.5`), or by fastembed's own name (`BGESmallENV15`).
+    /// By repository (`Xenova/bge-small-en-v1.5`), by fastembed's own name (`BGESmallENV15`), or by
+    /// the last part of the repository's name, whoever publishes it (`BAAI/bge-small-en-v1.5`).
     /// Where a repository has several, the one whose vectors do not depend on the batch.
     pub(in crate::embed::local) fn find(name: &str) -> Option<Self> {
-        let own = |info: &ModelInfo<EmbeddingModel>| format!("{:?}", info.model);
-        let mut known = TextEmbedding::list_supported_models();
-        known.sort_by_key(|info| (is_dynamic(&info.model), own(info)));
-        let same: [&dyn Fn(&ModelInfo<EmbeddingModel>) -> bool; 3] = [
-            &|info| info.model_code.eq_ignore_ascii_case(name),
-            &|info| own(info).eq_ignore_ascii_case(name),
-            &|info| last_part(&info.model_code).eq_ignore_ascii_case(last_part(name)),
-        ];
-        let found = same.iter().find_map(|same| known.iter().find(|info| same(info)))?;
-        Some(Self { model: found.model.clone(), name: found.model_code.clone() })
+        let rank = |info: &ModelInfo<EmbeddingModel>| {
+            let own = format!("{:?}", info.model);
+            let part = last_part(&info.model_code);
+            let likeness = [info.model_code.as_str(), own.as_str(), part]
+                .iter()
+                .zip([name, name, last_part(name)])
+                .position(|(known, asked)| known.eq_ignore_ascii_case(asked))?;
+            Some((likeness, is_dynamic(&info.model), own))
+        };
+        let found = TextEmbedding::list_supported_models()
+            .into_iter()
+            .filter_map(|info| Some((rank(&info)?, info)))
+            .min_by(|(one, _), (other, _)| one.cmp(other));
+        found.map(|(_, info)| Self { model: info.model, name: info.model_code })
     }
 
     pub(super) fn load(

@@ -1,0 +1,27 @@
+//! The whole proxy in one process, between scripted clients and scripted model servers; one module
+//! a behaviour.
+//!
+//! Nothing here sleeps to be right: origins wait at gates that a test opens, and what happens in the
+//! background is polled for with a deadline.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod client;
+mod origin;
+mod proxy;
+mod talk;
+mod words;
+
+mod admission;
+mod coalescing;
+mod control;
+mod failing;
+mod headers;
+mod leaving;
+mod lookup;
+mod passing;
+mod records;
+mod restart;
+mod scope;
+mod slowness;
+mod stale;

@@ -1,0 +1,347 @@
+//! A whole house with its front, on a port of its own.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use reprise::{
+    cache::{Cache, flight::Flights, reason::Reason},
+    config::{self, Config, Overrides},
+    embed::Embedder,
+    exchange::{Doorman, House},
+    front::{
+        Address, Front, Signals,
+        admission::Admission,
+        tenant::{Tenants, tenant_key},
+    },
+    observe::{
+        AccessLog, EmbedReport, FlightReport, MemoryReport, Observer, Prompts, SemanticReport,
+        Settings, Sources, UpstreamReport, WritesReport,
+    },
+    store::{
+        StoreReport, VectorStore,
+        embedded::{Embedded, EmbeddedOptions, OpenError},
+    },
+    upstream::Upstreams,
+};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    client::{self, Answer, Ask, Live},
+    origin::Origin,
+    words::Words,
+};
+
+/// How long anything may take here; the machine may be busy with other work.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a house is made of.
+pub(crate) struct Setup {
+    upstream: String,
+    http2: bool,
+    settings: String,
+    embedder: Option<Arc<Words>>,
+    store: Kept,
+}
+
+enum Kept {
+    /// The memory tier alone.
+    Nowhere,
+    /// The embedded store, in this folder.
+    At(PathBuf),
+    In(Arc<dyn VectorStore>),
+}
+
+impl Setup {
+    /// In front of this model server: memory alone, no embedder.
+    pub(crate) fn new(origin: &Origin) -> Self {
+        Self::at(origin.address)
+    }
+
+    pub(crate) fn at(upstream: SocketAddr) -> Self {
+        Self {
+            upstream: format!("http://{upstream}"),
+            http2: false,
+            settings: String::new(),
+            embedder: None,
+            store: Kept::Nowhere,
+        }
+    }
+
+    /// Overrides a setting: `cache.ttl = "1s"`.
+    pub(crate) fn with(mut self, setting: &str) -> Self {
+        self.settings.push_str(setting);
+        self.settings.push('\n');
+        self
+    }
+
+    /// Logs that are outgrown by any longer answer.
+    pub(crate) fn small_log(self) -> Self {
+        self.with("cache.flight_bytes = \"64KiB\"\ncache.max_entry = \"64KiB\"")
+    }
+
+    /// In front of nobody yet.
+    pub(crate) fn nowhere() -> Self {
+        Self::at(([127, 0, 0, 1], 1).into())
+    }
+
+    /// In front of this model server, over HTTP/2.
+    pub(crate) fn http2_to(mut self, origin: &Origin) -> Self {
+        self.upstream = format!("http://{}", origin.address);
+        self.http2 = true;
+        self
+    }
+
+    /// Matches by meaning, with an embedder that counts words and the embedded store.
+    pub(crate) fn semantic(self, folder: &TempDir) -> Self {
+        self.semantic_by(folder, &Words::new())
+    }
+
+    pub(crate) fn semantic_by(mut self, folder: &TempDir, words: &Arc<Words>) -> Self {
+        self.embedder = Some(words.clone());
+        self.store = Kept::At(folder.path().to_owned());
+        // What is late on a busy machine is not what these tests are about.
+        if !self.settings.contains("lookup_deadline") {
+            self = self.with("cache.semantic.lookup_deadline = \"20s\"");
+        }
+        self
+    }
+
+    pub(crate) fn keeping(mut self, store: Arc<dyn VectorStore>, words: &Arc<Words>) -> Self {
+        self.embedder = Some(words.clone());
+        self.store = Kept::In(store);
+        self
+    }
+
+    fn config(&self) -> Config {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("reprise.toml");
+        let text = format!(
+            "listen.http = \"127.0.0.1:0\"\nlisten.admin = \"\"\n{}\n[[upstream]]\nname = \"model\"\n\
+             urls = [\"{}\"]\nhttp2 = {}\n",
+            self.settings, self.upstream, self.http2
+        );
+        std::fs::write(&path, text).unwrap();
+        config::load(Some(&path), &BTreeMap::new(), &Overrides::default())
+            .unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    /// Opens the house.
+    pub(crate) async fn open(self) -> Proxy {
+        let config = self.config();
+        let front = Front::bind(&config).await.unwrap();
+        let Address::Http(address) = front.addresses()[0] else { panic!("no http listener") };
+        let observer = Observer::new(Settings {
+            prompts: Prompts::Withheld,
+            access: AccessLog::Silent,
+            reasons: &Reason::NAMES,
+            verdicts: &["served"],
+        })
+        .unwrap();
+        let words = self.embedder.clone();
+        let (store, key) = match self.store {
+            Kept::Nowhere => (None, [7; 32]),
+            Kept::In(store) => (Some(store), [7; 32]),
+            Kept::At(path) => {
+                let key = tenant_key(&path.join("tenant.key")).unwrap();
+                let options = || EmbeddedOptions {
+                    path: path.clone(),
+                    identity: words.as_ref().unwrap().identity().clone(),
+                    queue: config.store.queue,
+                    compact_after: config.store.compact_after,
+                    max_bytes: config.store.max_bytes.0,
+                };
+                let store = opened(options).await;
+                (Some(Arc::new(store) as Arc<dyn VectorStore>), key)
+            }
+        };
+        let tasks = TaskTracker::new();
+        let embedder = self.embedder.map(|words| words as Arc<dyn Embedder>);
+        let queue = config.store.queue;
+        let house = Arc::new(House {
+            tenants: Tenants::new(config.cache.scope.clone(), key),
+            admission: Admission::new(config.limits.requests),
+            cache: Arc::new(Cache::new(config.cache.clone(), embedder, store, queue, &tasks)),
+            flights: Flights::new(
+                config.cache.flight_bytes.bytes(),
+                config.cache.flights_bytes.bytes(),
+            ),
+            upstreams: Upstreams::open(&config).unwrap(),
+            routes: vec![observer.route("model", "openai")],
+            observer,
+            tasks: TaskTracker::new(),
+            config,
+        });
+        let signals = Signals::default();
+        let serving = tokio::spawn({
+            let (house, signals) = (house.clone(), signals.clone());
+            async move {
+                front.serve(Doorman(house), signals).await;
+            }
+        });
+        Proxy { address, house: Some(house), signals, serving: Some(serving), tasks }
+    }
+}
+
+/// The store; waits while the one before it is still letting go of its folder.
+async fn opened(options: impl Fn() -> EmbeddedOptions) -> Embedded {
+    let opening = async {
+        loop {
+            let options = options();
+            match tokio::task::spawn_blocking(|| Embedded::open(options)).await.unwrap() {
+                Ok(store) => return store,
+                Err(OpenError::Locked(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    patiently(opening).await
+}
+
+/// A running house.
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    house: Option<Arc<House>>,
+    signals: Signals,
+    serving: Option<JoinHandle<()>>,
+    tasks: TaskTracker,
+}
+
+impl Proxy {
+    pub(crate) fn house(&self) -> &Arc<House> {
+        self.house.as_ref().unwrap()
+    }
+
+    /// A request with its whole answer.
+    pub(crate) async fn send(&self, ask: &Ask) -> Answer {
+        patiently(async { self.live(ask).await.rest().await }).await
+    }
+
+    /// A request up to the head of its answer.
+    pub(crate) async fn live(&self, ask: &Ask) -> Live {
+        patiently(client::open(self.address, ask)).await.unwrap()
+    }
+
+    /// A request that runs beside the test. Aborting the handle hangs up.
+    pub(crate) fn spawn(&self, ask: &Ask) -> JoinHandle<Answer> {
+        let (address, ask) = (self.address, ask.clone());
+        tokio::spawn(async move {
+            patiently(async { client::open(address, &ask).await.unwrap().rest().await }).await
+        })
+    }
+
+    /// A series of the metrics, as `name{label="value"}`; 0 if it is not there.
+    pub(crate) fn metric(&self, series: &str) -> u64 {
+        let text = self.house().observer.scrape(&Nothing).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse().unwrap())
+    }
+
+    /// Finished requests with this outcome.
+    pub(crate) fn outcomes(&self, outcome: &str) -> u64 {
+        self.house().observer.stats(&Nothing).requests[outcome]
+    }
+
+    /// Finished requests of all outcomes.
+    pub(crate) fn finished(&self) -> u64 {
+        self.house().observer.stats(&Nothing).requests.values().sum()
+    }
+
+    /// Finished requests whose body ended so.
+    pub(crate) fn ends(&self, end: &str) -> u64 {
+        self.metric(&format!("reprise_body_ends_total{{end=\"{end}\"}}"))
+    }
+
+    /// Requests that passed the cache by for this reason.
+    pub(crate) fn reasons(&self, reason: &str) -> u64 {
+        self.house().observer.stats(&Nothing).bypass_reasons.get(reason).copied().unwrap_or(0)
+    }
+
+    /// Waits until so many answers are in the store.
+    pub(crate) async fn written(&self, answers: u64) {
+        eventually("answers are written", || self.house().cache.writes().written >= answers).await;
+    }
+
+    /// Waits until so many requests have joined others.
+    pub(crate) async fn joined(&self, requests: u64) {
+        eventually("requests join", || self.house().flights.report().joined >= requests).await;
+    }
+
+    /// Waits until no flight is left.
+    pub(crate) async fn landed(&self) {
+        eventually("flights land", || self.house().flights.report().running == 0).await;
+    }
+
+    /// Stops as the process does: drain, flush, everything closed.
+    pub(crate) async fn stop(mut self) {
+        self.signals.drain.cancel();
+        patiently(self.serving.take().unwrap()).await.unwrap();
+        let house = self.house.take().unwrap();
+        house.tasks.close();
+        patiently(house.tasks.wait()).await;
+        house.cache.flush().await.unwrap();
+        tokio::task::spawn_blocking(|| drop(house)).await.unwrap();
+        self.tasks.close();
+        patiently(self.tasks.wait()).await;
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.signals.drain.cancel();
+        self.signals.abort.cancel();
+    }
+}
+
+/// Waits for something that must happen; fails instead of hanging.
+pub(crate) async fn patiently<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("it takes too long"))
+}
+
+/// Polls for something that happens in the background.
+pub(crate) async fn eventually(what: &str, mut happens: impl FnMut() -> bool) {
+    let waiting = async {
+        while !happens() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, waiting).await;
+    waited.unwrap_or_else(|_| panic!("waited in vain: {what}"));
+}
+
+/// Rooms that report nothing: these tests ask them directly.
+struct Nothing;
+
+impl Sources for Nothing {
+    fn memory(&self) -> MemoryReport {
+        MemoryReport::default()
+    }
+
+    fn store(&self) -> Option<StoreReport> {
+        None
+    }
+
+    fn writes(&self) -> WritesReport {
+        WritesReport::default()
+    }
+
+    fn embed(&self) -> Option<EmbedReport> {
+        None
+    }
+
+    fn upstreams(&self) -> Vec<UpstreamReport> {
+        Vec::new()
+    }
+
+    fn flights(&self) -> FlightReport {
+        FlightReport::default()
+    }
+
+    fn semantic(&self) -> SemanticReport {
+        SemanticReport::default()
+    }
+
+    fn dropped_log_lines(&self) -> u64 {
+        0
+    }
+}

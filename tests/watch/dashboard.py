@@ -1,0 +1,209 @@
+"""The dashboard in a real browser, in front of a real Reprise and the simulated model server.
+
+usage: dashboard.py REPRISE SIMULATED [--shots FOLDER]
+
+Holds: its numbers equal /api/v1/stats, it lives, it is dark where the system is, it fits a phone,
+everything can be reached by keyboard, a purge asks first, what clients wrote stays text, and the
+browser asks nobody else and complains of nothing.
+"""
+
+import argparse
+import pathlib
+import shutil
+
+from playwright.sync_api import sync_playwright
+from servers import Servers, wait
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def traffic(servers):
+    for text in ["How do I reset my password?", "Where is my card?", "What is the capital of France?"]:
+        for _ in range(4):
+            servers.ask(text)
+    servers.ask("How can I reset my password?")
+    servers.ask("Where is my card?", **{"cache-control": "no-store"})
+    servers.ask("Tell me of markup", model=HOSTILE)
+    wait("13 answers kept", lambda: servers.stats()["requests"]["miss"] >= 4)
+
+
+class Page:
+    """A page that remembers what the browser said and whom it asked."""
+
+    def __init__(self, browser, servers, **context):
+        self.page = browser.new_context(**context).new_page()
+        self.said, self.asked, self.origin = [], set(), f"http://{servers.admin}"
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.add(request.url))
+        self.page.goto(self.origin + "/")
+        self.page.wait_for_selector('#link[data-state="live"]')
+
+    def text(self, id):
+        return self.page.locator(f"#{id}").inner_text()
+
+    def end(self):
+        strangers = {url for url in self.asked if not url.startswith(self.origin + "/")}
+        assert not strangers, strangers
+        assert not self.said, self.said
+        self.page.context.close()
+
+
+def numbers_are_those_of_the_api(browser, servers):
+    page = Page(browser, servers)
+    stats = servers.stats()
+    total = sum(stats["requests"].values())
+    wait("all requests are shown", lambda: page.text("requests-total") == f"{total:,}")
+    assert page.text("hit-rate") == f"{stats['hit_rate'] * 100:.1f} %", page.text("hit-rate")
+    assert page.text("saved-tokens") == f"{stats['saved']['tokens']:,}"
+    assert f"exact {stats['requests']['hit_exact']}" in page.text("hit-note")
+    for reason, count in stats["bypass_reasons"].items():
+        assert (f"{reason}\n{count}" in page.text("reasons")) == (count > 0), reason
+    assert f"{stats['memory']['entries']:,} entries" in page.text("parts")
+    rows = page.page.locator("#latest tr")
+    assert rows.count() == total, rows.count()
+    page.end()
+
+
+def clients_cannot_write_markup(browser, servers):
+    page = Page(browser, servers)
+    cell = page.page.locator("#latest td", has_text="<img")
+    wait("the model is shown as text", lambda: cell.count() == 1)
+    assert cell.inner_text() == HOSTILE
+    assert page.page.locator("#latest img").count() == 0
+    page.end()
+
+
+def it_lives(browser, servers):
+    page = Page(browser, servers)
+    before = int(page.text("requests-total").replace(",", ""))
+    servers.ask("Where is my card?")
+    wait("a new request appears", lambda: page.text("requests-total") == f"{before + 1:,}")
+    page.page.select_option("#outcome-filter", "bypass")
+    assert page.page.locator("#latest tr").count() == 1
+    page.page.select_option("#outcome-filter", "")
+    page.page.click("#pause")
+    servers.ask("Where is my card?")
+    wait("held rows are counted", lambda: "1 newer" in page.text("skipped"))
+    page.page.click("#pause")
+    wait("and come", lambda: page.text("skipped") == "")
+    page.page.get_by_label("24 hours").check()
+    page.end()
+
+
+def it_is_dark_where_the_system_is(browser, servers, shots):
+    def ground(page):
+        return page.page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    light, dark = (Page(browser, servers, color_scheme=it) for it in ("light", "dark"))
+    assert ground(light) != ground(dark)
+    night = ground(dark)
+    light.page.click("#theme")
+    assert ground(light) == night
+    light.page.reload()
+    assert ground(light) == night, "the choice is kept"
+    if shots:
+        dark.page.wait_for_timeout(2500)
+        dark.page.screenshot(path=shots / "dashboard-dark.png", full_page=True)
+    light.end()
+    dark.end()
+
+
+def it_fits_a_phone(browser, servers, shots):
+    page = Page(browser, servers, viewport={"width": 360, "height": 740}, has_touch=True)
+    page.page.wait_for_timeout(2500)
+    width = page.page.evaluate("document.documentElement.scrollWidth")
+    wide = page.page.evaluate(
+        """() => [...document.querySelectorAll('main *')].filter((it) =>
+        !it.closest('.scroll') && it.getBoundingClientRect().right > innerWidth)
+        .map((it) => it.outerHTML.slice(0, 120))"""
+    )
+    assert width <= 360, wide
+    if shots:
+        page.page.screenshot(path=shots / "dashboard-phone.png", full_page=True)
+    page.end()
+
+
+def everything_has_a_name_and_a_key(browser, servers):
+    page = Page(browser, servers)
+    nameless = page.page.evaluate(
+        """() => [...document.querySelectorAll('button,select,input,[role=img],[role=region]')]
+        .filter((it) => it.offsetParent !== null)
+        .filter((it) => !(it.textContent.trim() || it.labels?.length ||
+            it.getAttribute('aria-label') || it.getAttribute('aria-labelledby')))
+        .map((it) => it.outerHTML)"""
+    )
+    assert not nameless, nameless
+    page.page.keyboard.press("Tab")
+    assert "Skip" in page.page.evaluate("document.activeElement.textContent")
+    # A point of a chart by the arrow keys, said in the line under it.
+    page.page.focus("#similarity-chart svg")
+    page.page.keyboard.press("End")
+    assert page.text("similarity-readout").startswith("0.99 to 1.00"), page.text("similarity-readout")
+    page.page.keyboard.press("ArrowLeft")
+    assert page.text("similarity-readout").startswith("0.98 to 0.99")
+    # An entry by the keyboard, and back.
+    page.page.locator("#latest button").first.focus()
+    page.page.keyboard.press("Enter")
+    wait("the entry is shown", lambda: "Fresh until" in page.text("entry"))
+    assert "password" not in page.text("entry"), "no prompt text by default"
+    page.page.keyboard.press("Escape")
+    wait("the dialog closes", lambda: not page.page.locator("#entry").is_visible())
+    page.end()
+
+
+def a_purge_asks_first(browser, servers):
+    page = Page(browser, servers)
+    entries = servers.stats()["memory"]["entries"]
+    page.page.fill("#purge-value", "no-such-model")
+    page.page.click("text=Count first")
+    wait("nothing to delete", lambda: "Nothing to delete" in page.text("purge-result"))
+    page.page.fill("#purge-value", "sim")
+    page.page.click("text=Count first")
+    page.page.wait_for_selector("#confirm[open]")
+    assert "cannot be undone" in page.text("confirm-text")
+    page.page.keyboard.press("Enter")
+    wait("kept: the safe answer has the focus", lambda: "Nothing was" in page.text("purge-result"))
+    assert servers.stats()["memory"]["entries"] == entries
+    page.page.click("text=Count first")
+    page.page.click('#confirm button[value="delete"]')
+    wait("deleted", lambda: page.text("purge-result").startswith("Deleted"))
+    wait("only the other model's is left", lambda: servers.stats()["memory"]["entries"] == 1)
+    page.end()
+
+
+def it_says_when_it_lost_the_proxy(browser, servers):
+    page = Page(browser, servers)
+    servers.processes[1].terminate()
+    wait("it is said", lambda: "not connected" in page.text("link"), 20)
+    page.page.context.close()
+
+
+def main():
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("reprise")
+    arguments.add_argument("simulated")
+    arguments.add_argument("--shots", type=pathlib.Path)
+    given = arguments.parse_args()
+    servers = Servers(given.reprise, given.simulated)
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    assert chromium, "needs chromium: apt-get install chromium"
+    try:
+        traffic(servers)
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            numbers_are_those_of_the_api(browser, servers)
+            clients_cannot_write_markup(browser, servers)
+            it_lives(browser, servers)
+            it_is_dark_where_the_system_is(browser, servers, given.shots)
+            it_fits_a_phone(browser, servers, given.shots)
+            everything_has_a_name_and_a_key(browser, servers)
+            a_purge_asks_first(browser, servers)
+            it_says_when_it_lost_the_proxy(browser, servers)
+            browser.close()
+    finally:
+        servers.close()
+    print("the dashboard holds")
+
+
+main()
