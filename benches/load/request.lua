@@ -8,7 +8,9 @@ local headers = { ["content-type"] = "application/json", ["authorization"] = "Be
 if case == "off" then headers["x-reprise-mode"] = "off" end
 local path = "/v1/chat/completions"
 local function body(prompt)
-  return '{"model":"m","messages":[{"role":"user","content":"' .. prompt .. '"}]}'
+  -- misses fill a partition of their own: a hit's search is measured beside few neighbours
+  local model = case == "miss" and "other" or "m"
+  return '{"model":"' .. model .. '","messages":[{"role":"user","content":"' .. prompt .. '"}]}'
 end
 local fixed = { exact = "What is the capital of France?", off = "What is the capital of France?",
                 semantic = "What is the capital city of France?" }
