@@ -41,7 +41,11 @@ impl Namespaces {
                 config::Policy::Verified | config::Policy::Vcache | config::Policy::Off => 0.0,
             },
             max_wrong_hits: config.max_wrong_hits,
-            audit: config.audit,
+            // A fixed threshold promises nothing that an audit could check: it would only cost hits.
+            audit: match config.policy {
+                config::Policy::Verified | config::Policy::Vcache => config.audit,
+                config::Policy::Threshold | config::Policy::Off => 0.0,
+            },
             guards: GuardSet::of(&guards.collect::<Vec<_>>()),
         };
         let namespaces =
