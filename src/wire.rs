@@ -134,7 +134,8 @@ pub enum NotStorable {
     TooLarge,
     /// It came compressed although it was not asked to.
     Encoded,
-    /// The client said `no-store`.
+    /// The upstream said `no-store` or `private`. Its `no-cache` is not heard: hosted APIs send it
+    /// with every answer.
     NoStore,
     /// Nobody waited for it and `cache.finish_abandoned` is off.
     Abandoned,
@@ -154,7 +155,7 @@ impl NotStorable {
             Self::UnknownFinish => "unknown_finish",
             Self::TooLarge => "too_large",
             Self::Encoded => "encoded",
-            Self::NoStore => "no_store",
+            Self::NoStore => "upstream_no_store",
             Self::Abandoned => "abandoned",
         }
     }

@@ -189,6 +189,16 @@ fn not_storable(status: StatusCode, headers: &HeaderMap) -> Option<NotStorable> 
     if status != StatusCode::OK {
         return Some(NotStorable::Status);
     }
+    let directives = headers.get_all(header::CACHE_CONTROL).iter();
+    let forbids = |directive: &str| {
+        matches!(directive.trim().to_ascii_lowercase().as_str(), "no-store" | "private")
+    };
+    let forbidden = directives
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.split(',').any(forbids));
+    if forbidden {
+        return Some(NotStorable::NoStore);
+    }
     let encoding = headers.get(header::CONTENT_ENCODING);
     encoding.is_some_and(|encoding| encoding != "identity").then_some(NotStorable::Encoded)
 }
