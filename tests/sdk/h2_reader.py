@@ -93,6 +93,8 @@ class Reader:
             self.open.discard(event.stream_id)
         elif isinstance(event, h2.events.StreamReset) and event.stream_id not in self.open:
             pass  # after a complete answer it says that the rest of the request is not wanted
+        elif isinstance(event, h2.events.StreamReset) and event.stream_id in unread:
+            self.open.discard(event.stream_id)  # given up in the end: limits.write_stall
         elif isinstance(event, (h2.events.StreamReset, h2.events.ConnectionTerminated)):
             raise AssertionError(f"the server broke off: {event}")
 

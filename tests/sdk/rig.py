@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 def program(variable: str, default: str) -> pathlib.Path:
     """The binary that the environment names, or cargo's debug build of it."""
-    return pathlib.Path(os.environ.get(variable, ROOT / "target" / "debug" / default))
+    return ROOT / os.environ.get(variable, f"target/debug/{default}")
 
 
 REPRISE = program("REPRISE_BIN", "reprise")

@@ -3,7 +3,6 @@
 import collections
 import json
 import os
-import pathlib
 
 import anyio
 import pytest
@@ -15,9 +14,7 @@ from conftest import Way
 PROMPTS = 3000
 AT_ONCE = 8
 KEYS = ("sk-one", "sk-two")
-FILE = pathlib.Path(os.environ.get("REPRISE_SHARED", rig.ROOT.parent / "shared")) / (
-    "data/stream_banking77.jsonl"
-)
+FILE = rig.ROOT / os.environ.get("REPRISE_SHARED", "../shared") / "data/stream_banking77.jsonl"
 
 
 class Run:
