@@ -30,13 +30,20 @@ run: build ## Start the proxy; UPSTREAM=http://host:port, else in front of the s
 .PHONY: check
 check: ## The inner loop: types, lints and unit tests of what changed, about a minute
 	cargo clippy --locked --all-targets
-	cargo nextest run --locked --lib 2>/dev/null || cargo test --locked --lib
+	cargo test --locked --lib
 
 .PHONY: test
 test: assets ## Everything: unit, integration, real clients, real servers
-	cargo test --locked --no-run
 	cargo test --locked
 	scripts/test-sdk
+
+.PHONY: watch
+watch: assets ## The dashboard in a real Chromium, the metrics in a real Prometheus (Debian packages)
+	scripts/test-watch
+
+.PHONY: counts
+counts: ## Instructions of the hot path against the accepted figures (needs valgrind)
+	scripts/counts
 
 .PHONY: bench
 bench: build ## Side by side in one run: direct, nginx, Reprise; and instruction counts
