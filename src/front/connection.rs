@@ -68,6 +68,10 @@ const H1_HEADERS_ON_STACK: usize = 100;
 /// its first request is probably on the wire, and closing would refuse it.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
+/// How long a connection that was told to end, and on which nothing runs, may take to do so. A pooled
+/// HTTP/2 client that is not looking answers neither GOAWAY nor PING.
+const GOODBYE: Duration = Duration::from_secs(2);
+
 /// The server side of every connection, each limit said aloud.
 pub(super) fn builder(limits: &Limits, streams: Streams) -> Builder<Streams> {
     let mut builder = Builder::new(streams);
@@ -131,9 +135,10 @@ pub(super) async fn run<I, H>(
     });
     // hyper bounds idleness only once it knows that a connection is HTTP/1. This clock covers a
     // client that sends nothing, half a preface, or HTTP/2 without requests.
-    let limit = shared.limits.header_time.get();
+    let patience = shared.limits.header_time.get();
     let mut closing = false;
     loop {
+        let limit = if closing { patience.min(GOODBYE) } else { patience };
         tokio::select! {
             biased;
             ended = connection.as_mut() => {
