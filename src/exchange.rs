@@ -4,18 +4,20 @@
 //! memory, flight. What it cannot answer from memory becomes a [`journey`] in a task of its own,
 //! because the answer may be wanted by others when this client has gone.
 
+mod forward;
 mod journey;
 mod report;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{Method, Request, Response, header, request::Parts};
-use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 
-use self::journey::{AnswerHead, Errand};
+use self::{
+    forward::{forward, pass_through},
+    journey::{AnswerHead, Errand},
+};
 use crate::{
     cache::{
         Cache, Hit, HitKind,
@@ -31,13 +33,13 @@ use crate::{
     front::{
         Handler, Peer,
         admission::Admission,
-        body::{BodyLimits, Upload, read_whole},
+        body::{BodyLimits, read_whole},
         hygiene,
         tenant::{Scope, Tenants},
     },
     observe::{self, Observer, Outcome, RecordGuard, Stage},
     relay::{self, Following},
-    upstream::{Outgoing, Reply, Upstream, Upstreams},
+    upstream::{Upstream, Upstreams},
     wire::{Dialect, Prompt, Shape},
 };
 
@@ -333,57 +335,6 @@ async fn other_shape(
     let (mut head, body) = response.into_parts();
     report::collapsed(&mut head.headers);
     Some(Response::from_parts(head, body))
-}
-
-// === answers that the cache has no part in ===
-
-/// Forwards a request as it streams in, untouched.
-async fn pass_through(
-    house: &House,
-    upstream: &Upstream,
-    parts: &mut Parts,
-    incoming: Incoming,
-    reason: Reason,
-    record: &mut RecordGuard,
-) -> Result<Response<Body>, Fault> {
-    let body = if incoming.is_end_stream() {
-        Outgoing::Whole(Bytes::new())
-    } else {
-        let idle = house.config.limits.body_idle.get();
-        Outgoing::Stream(Upload::new(incoming, idle).boxed())
-    };
-    send(upstream, parts, body, reason, record).await
-}
-
-/// Forwards a request that was read already, with its own bytes.
-async fn forward(
-    upstream: &Upstream,
-    parts: &mut Parts,
-    body: Bytes,
-    reason: Reason,
-    record: &mut RecordGuard,
-) -> Result<Response<Body>, Fault> {
-    send(upstream, parts, Outgoing::Whole(body), reason, record).await
-}
-
-async fn send(
-    upstream: &Upstream,
-    parts: &mut Parts,
-    body: Outgoing,
-    reason: Reason,
-    record: &mut RecordGuard,
-) -> Result<Response<Body>, Fault> {
-    record.reason = Some(reason.name());
-    hygiene::strip_control(&mut parts.headers);
-    let Reply { head, body, timing, replica, .. } = upstream.send(parts.clone(), body).await?;
-    record.outcome = Outcome::Bypass;
-    record.replica = Some(replica);
-    record.stages.record(Stage::Queue, timing.queue);
-    if let Some(connect) = timing.connect {
-        record.stages.record(Stage::Connect, connect);
-    }
-    record.stages.record(Stage::First, timing.first_byte);
-    Ok(report::bypass(head, reason, Body::direct(body)))
 }
 
 // === small decisions ===

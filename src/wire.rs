@@ -52,7 +52,13 @@ pub struct Prompt {
     pub question: Result<Arc<str>, ExactOnly>,
     /// The sampling temperature, where given.
     pub temperature: Option<f64>,
+    /// How the conversation begins, up to [`OPENING_MAX`] bytes of its texts: model servers keep
+    /// what they computed for it, so equal openings should go to the same replica.
+    pub opening: Vec<u8>,
 }
+
+/// The most bytes of a [`Prompt::opening`].
+pub const OPENING_MAX: usize = 1024;
 
 /// Why a readable request is only ever answered by an exact repeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

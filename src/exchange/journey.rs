@@ -28,7 +28,7 @@ use crate::{
     },
     fault::Fault,
     front::hygiene,
-    upstream::{Outgoing, Reply, ReplyBody, Timing, Upstream},
+    upstream::{Outgoing, Prefix, Reply, ReplyBody, Timing, Upstream},
     wire::{Dialect, NotStorable, Prompt},
 };
 
@@ -182,7 +182,9 @@ async fn ask(errand: &Errand) -> Result<Reply, Fault> {
     hygiene::strip_control(&mut head.headers);
     // A compressed answer could be neither checked nor reshaped.
     head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    errand.upstream.send(head, Outgoing::Whole(errand.body.clone())).await
+    let upstream = &errand.upstream;
+    let prefix = upstream.uses_prefix().then(|| Prefix::of([errand.prompt.opening.as_slice()]));
+    upstream.send_near(head, Outgoing::Whole(errand.body.clone()), prefix).await
 }
 
 fn not_storable(status: StatusCode, headers: &HeaderMap) -> Option<NotStorable> {

@@ -172,6 +172,8 @@ impl Replica {
         *request.version_mut() = Version::HTTP_11;
         *request.uri_mut() = Uri::from(path.clone());
         request.headers_mut().insert(HOST, self.host.clone());
+        // `TE` concerns one connection; HTTP/1 trailers are nobody's business here.
+        request.headers_mut().remove(http::header::TE);
         let response = wire.send(request, deadline).await?;
         let (head, body) = Response::into_parts(response);
         Ok(Answer { head, source: Source::Http1 { body, wire }, protocol: Protocol::Http1 })

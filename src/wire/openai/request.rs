@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use super::super::{
-    ExactOnly, Prompt, Shape, Unreadable,
+    ExactOnly, OPENING_MAX, Prompt, Shape, Unreadable,
     json::{Json, tagged},
 };
 
@@ -12,6 +12,7 @@ struct Reader {
     context: blake3::Hasher,
     turn: blake3::Hasher,
     texts: Vec<String>,
+    opening: Vec<u8>,
 }
 
 pub(super) fn read(path: &str, body: &[u8], ignored: &[String]) -> Result<Prompt, Unreadable> {
@@ -25,8 +26,12 @@ pub(super) fn read(path: &str, body: &[u8], ignored: &[String]) -> Result<Prompt
     let Some(Json::List(messages)) = request.get("messages") else { return Err(Unreadable) };
     let (last, history) = messages.split_last().ok_or(Unreadable)?;
 
-    let mut reader =
-        Reader { context: blake3::Hasher::new(), turn: blake3::Hasher::new(), texts: Vec::new() };
+    let mut reader = Reader {
+        context: blake3::Hasher::new(),
+        turn: blake3::Hasher::new(),
+        texts: Vec::new(),
+        opening: Vec::new(),
+    };
     tagged(&mut reader.context, b'p', path.as_bytes());
     for (name, value) in members {
         reader.parameter(name, value, ignored);
@@ -45,6 +50,7 @@ pub(super) fn read(path: &str, body: &[u8], ignored: &[String]) -> Result<Prompt
         context: reader.context.finalize(),
         turn: reader.turn.finalize(),
         question,
+        opening: reader.opening,
         temperature: request.get("temperature").and_then(Json::number),
     })
 }
@@ -124,6 +130,8 @@ impl Reader {
     }
 
     fn text(&mut self, text: &str, turn: Turn) {
+        let room = OPENING_MAX - self.opening.len();
+        self.opening.extend_from_slice(&text.as_bytes()[..text.len().min(room)]);
         match turn {
             Turn::Past => tagged(&mut self.context, b't', text.as_bytes()),
             Turn::Last => {
