@@ -105,6 +105,8 @@ class Reprise:
             "listen.https": f"127.0.0.1:{ports[2]}",
             "listen.unix": str(self.unix),
             "store.path": str(folder / "store"),
+            # A lookup that is late on a busy machine is forwarded; these tests are not about that.
+            "cache.semantic.lookup_deadline": "10s",
             **(settings or {}),
         }
         environment = {k: v for k, v in os.environ.items() if not k.startswith("REPRISE__")}
