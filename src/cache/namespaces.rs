@@ -13,7 +13,9 @@ use serde_json::value::RawValue;
 
 use super::{
     guards::{Guard, GuardSet, Reading},
-    verdict::{Decision, Namespace, Neighbour, Settings, first_prior::first_prior},
+    verdict::{
+        Decision, Namespace, Neighbour, Settings, first_prior::first_prior, posterior::Belief,
+    },
 };
 use crate::{config, store};
 
@@ -23,8 +25,8 @@ const NAMESPACES_MAX: usize = 10_000;
 /// Learned state by tenant and model.
 pub struct Namespaces {
     settings: Settings,
-    /// The embedding model's name: its first prior.
-    model: String,
+    /// What is believed of the embedding model before anything was heard.
+    prior: Belief,
     learned: Mutex<HashMap<String, Arc<Mutex<Namespace>>>>,
     path: Option<PathBuf>,
 }
@@ -49,7 +51,7 @@ impl Namespaces {
             guards: GuardSet::of(&guards.collect::<Vec<_>>()),
         };
         let namespaces =
-            Self { settings, model: model.to_owned(), learned: Mutex::new(HashMap::new()), path };
+            Self { settings, prior: first_prior(model), learned: Mutex::new(HashMap::new()), path };
         namespaces.restore();
         namespaces
     }
@@ -65,7 +67,7 @@ impl Namespaces {
             Ok(stored) => {
                 let mut learned = self.learned.lock();
                 for (name, snapshot) in stored {
-                    let prior = first_prior(&self.model);
+                    let prior = self.prior.clone();
                     let restored = Namespace::restore(self.settings.clone(), prior, snapshot.get());
                     if let Ok(namespace) = restored {
                         learned.insert(name, Arc::new(Mutex::new(namespace)));
@@ -106,7 +108,7 @@ impl Namespaces {
         if let Some(known) = learned.get(&name) {
             return known.clone();
         }
-        let prior = first_prior(&self.model);
+        let prior = self.prior.clone();
         let fresh = Arc::new(Mutex::new(Namespace::new(self.settings.clone(), prior)));
         if learned.len() < NAMESPACES_MAX {
             learned.insert(name, fresh.clone());

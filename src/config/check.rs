@@ -6,7 +6,7 @@ use http::{Uri, uri::Scheme};
 
 use crate::cache::guards::Guard;
 
-use super::{Config, Span, TlsVersion, Upstream};
+use super::{Config, Span, Upstream};
 
 /// Every violated rule, as (key, message). Also settles what one setting implies for another.
 pub(super) fn all(config: &mut Config) -> Vec<(String, String)> {
@@ -47,7 +47,6 @@ fn listen(config: &mut Config, wrong: &mut Wrong) {
     if tls.cert.is_some() != tls.key.is_some() {
         say(wrong, "tls", "tls.cert and tls.key belong together: one of them is not set");
     }
-    debug_assert!(matches!(tls.min_version, TlsVersion::V12 | TlsVersion::V13));
 }
 
 fn upstreams(upstreams: &[Upstream], wrong: &mut Wrong) {
