@@ -49,6 +49,10 @@ counts: ## Instructions of the hot path against the accepted figures (needs valg
 bench: build ## Side by side in one run: direct, nginx, Reprise; and instruction counts
 	scripts/bench
 
+.PHONY: bench-peers
+bench-peers: build ## The same against haproxy, varnish, LiteLLM, Portkey and GPTCache; streams; memory
+	scripts/bench --peers --out target/bench-peers
+
 .PHONY: fmt
 fmt: ## Format
 	cargo fmt

@@ -6,6 +6,8 @@
 local case = os.getenv("CASE")
 local headers = { ["content-type"] = "application/json", ["authorization"] = "Bearer bench" }
 if case == "off" then headers["x-reprise-mode"] = "off" end
+-- more of them, one a line
+for name, value in (os.getenv("HEADERS") or ""):gmatch("([^\n:]+): ([^\n]+)") do headers[name] = value end
 local path = "/v1/chat/completions"
 local function body(prompt)
   -- misses fill a partition of their own: a hit's search is measured beside few neighbours

@@ -1,0 +1,48 @@
+"""Side by side in one run: direct, nginx, Reprise; with --peers also what a user would pick instead.
+
+Needs nginx and wrk, with --peers also haproxy, varnish and h2load (installed with apt-get where this
+runs as root), LiteLLM and GPTCache (PyPI) and Portkey's gateway (npm), which go to .tools/.
+
+Rounds are interleaved, so that a noisy neighbour hits every system; medians are printed with their
+spread. Absolute figures of a shared machine mean little: read the ratios to nginx of the same run.
+"""
+
+import argparse
+import pathlib
+import shutil
+import sys
+import tempfile
+
+import replay
+import report
+import streams
+import systems
+import whole
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--peers", action="store_true", help="also haproxy, varnish, LiteLLM, Portkey, GPTCache")
+    options.add_argument("--seconds", type=int, default=4, help="of each measurement")
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--out", type=pathlib.Path, help="write results.json, results.md and SVG plots there")
+    options = options.parse_args()
+    work = pathlib.Path(tempfile.mkdtemp(prefix="reprise-bench-"))
+    running = systems.Running(work)
+    try:
+        results = {"whole": whole.measure(running, options)}
+        if options.peers:
+            results["streams"] = streams.measure(running, options)
+            results["replay"] = replay.measure(running)
+        results["embedding"] = whole.embedding_alone()
+    finally:
+        running.stop()
+        shutil.rmtree(work, ignore_errors=True)
+    text = report.markdown(results, options)
+    sys.stdout.write(text)
+    if options.out:
+        report.write(options.out, results, text)
+
+
+if __name__ == "__main__":
+    main()
