@@ -86,13 +86,13 @@ pub struct Settings {
 
 /// One upstream as metrics see it, with its counters already looked up.
 ///
-/// Its two labels come from the configuration, never from a request: the number of series is
-/// bounded by the number of upstreams.
+/// Its two labels come from the configuration and a closed list, never from a request: the number
+/// of series is bounded by the upstreams times the dialects that they are asked in.
 pub struct Route {
     /// The upstream's name.
     pub name: Arc<str>,
-    /// The API that it speaks.
-    pub dialect: &'static str,
+    /// The dialect of its requests, `none` for what no dialect claims.
+    pub dialect: Arc<str>,
     outcomes: metrics::OutcomeCounters,
 }
 
@@ -118,7 +118,7 @@ impl Observer {
         let metrics = Metrics::new(&settings)?;
         let unrouted = Arc::new(Route {
             name: "none".into(),
-            dialect: "none",
+            dialect: "none".into(),
             outcomes: metrics.outcome_counters("none", "none"),
         });
         Ok(Arc::new(Self {
@@ -134,15 +134,18 @@ impl Observer {
         }))
     }
 
-    /// The handle of an upstream; the same one for the same names, so a reload may ask again.
-    pub fn route(&self, name: &str, dialect: &'static str) -> Arc<Route> {
+    /// The handle of an upstream and a dialect; the same one for the same names.
+    pub fn route(&self, name: &str, dialect: &str) -> Arc<Route> {
+        let is_it = |route: &&Arc<Route>| *route.name == *name && *route.dialect == *dialect;
+        if let Some(known) = self.routes.read().iter().find(is_it) {
+            return Arc::clone(known);
+        }
         let mut routes = self.routes.write();
-        let known = routes.iter().find(|route| &*route.name == name && route.dialect == dialect);
-        if let Some(route) = known {
-            return Arc::clone(route);
+        if let Some(known) = routes.iter().find(is_it) {
+            return Arc::clone(known);
         }
         let outcomes = self.metrics.outcome_counters(name, dialect);
-        let route = Arc::new(Route { name: name.into(), dialect, outcomes });
+        let route = Arc::new(Route { name: name.into(), dialect: dialect.into(), outcomes });
         routes.push(Arc::clone(&route));
         route
     }

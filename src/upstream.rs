@@ -64,8 +64,9 @@ use self::{
     upkeep::Upkeep,
 };
 use crate::{
-    config::{Config, DialectName},
+    config::Config,
     fault::{Fault, Kind, Retry},
+    wire::dialects::Dialects,
 };
 
 /// An HTTP version towards a replica.
@@ -89,7 +90,7 @@ pub struct Upstreams {
 /// One named model server with its replicas.
 pub struct Upstream {
     name: Arc<str>,
-    dialect: DialectName,
+    dialects: Dialects,
     replicas: Vec<Arc<Replica>>,
     balance: Balance,
     budget: Budget,
@@ -164,9 +165,9 @@ impl Upstream {
         &self.name
     }
 
-    /// The API it speaks.
-    pub fn dialect(&self) -> DialectName {
-        self.dialect
+    /// The APIs that it speaks.
+    pub fn dialects(&self) -> &Dialects {
+        &self.dialects
     }
 
     /// Each replica in numbers.

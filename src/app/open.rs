@@ -46,7 +46,11 @@ pub(super) async fn house(
     })
     .map_err(|error| StartFault::Process(error.to_string()))?;
     let upstreams = Upstreams::open(config)?;
-    let routes = config.upstream.iter().map(|one| observer.route(&one.name, "openai")).collect();
+    for upstream in upstreams.all() {
+        // Its requests count from zero; those of its other dialects from their first.
+        observer
+            .route(upstream.name(), upstream.dialects().first().map_or("none", |one| one.name()));
+    }
     let key = tenant_key_of(config)?;
     let (embedder, store) = tiers(config, health).await;
     let cache = Cache::new(
@@ -64,7 +68,6 @@ pub(super) async fn house(
         cache: Arc::new(cache),
         flights: Flights::new(flight_bytes, config.cache.flights_bytes.bytes()),
         upstreams,
-        routes,
         observer: observer.clone(),
         tasks: TaskTracker::new(),
         config: config.clone(),

@@ -12,7 +12,10 @@ use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::House;
+use super::{
+    House,
+    batch::{self, Item},
+};
 use crate::{
     cache::{
         entry::{Entry, now_ms},
@@ -40,13 +43,15 @@ const EMBED_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Errand {
     pub(super) house: Arc<House>,
     pub(super) upstream: Arc<Upstream>,
-    pub(super) dialect: &'static dyn Dialect,
+    pub(super) dialect: Arc<dyn Dialect>,
     pub(super) key: Key,
     pub(super) prompt: Prompt,
     pub(super) plan: Plan,
     pub(super) head: Parts,
     pub(super) body: Bytes,
     pub(super) tags: Vec<String>,
+    /// The inputs of a batch, each as it would be asked alone.
+    pub(super) items: Arc<[Item]>,
     /// What the memory tier said, where it said more than "nothing".
     pub(super) known: Option<Reason>,
 }
@@ -141,7 +146,8 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
     match drained {
         Drained::Kept(answer) => {
             let text = answer.text.clone();
-            let mut entry = entry(&errand, answer, content_type, took);
+            let item = Item { key: errand.key.clone(), prompt: errand.prompt.clone() };
+            let mut entry = entry(&errand, &item, answer, content_type, took);
             if volatile {
                 let most = cache.config().semantic.volatile_ttl.get();
                 let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
@@ -150,12 +156,15 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
             let entry = Arc::new(entry);
             // In this order: whoever sees the end of the stream finds the answer in the cache.
             cache.remember(entry.clone());
+            if !errand.items.is_empty() {
+                batch::learn(&errand, &entry);
+            }
             lead.land(Landing::Kept(entry.clone()));
             writer.finish(Ok(()));
             let vector = embedding.settle(EMBED_PATIENCE).await;
             let placement = match &decision {
                 Some(decision) => {
-                    let text_of = |entry: &Entry| text_of(errand.dialect, entry);
+                    let text_of = |entry: &Entry| text_of(&*errand.dialect, entry);
                     let (key, model) = (&errand.key, &errand.prompt.model);
                     cache.learn(key, model, decision, &text, text_of).await
                 }
@@ -177,7 +186,7 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
 }
 
 /// Sends the request as the client wrote it, without what was meant for us.
-async fn ask(errand: &Errand) -> Result<Reply, Fault> {
+pub(super) async fn ask(errand: &Errand) -> Result<Reply, Fault> {
     let mut head = errand.head.clone();
     hygiene::strip_control(&mut head.headers);
     // A compressed answer could be neither checked nor reshaped.
@@ -187,7 +196,7 @@ async fn ask(errand: &Errand) -> Result<Reply, Fault> {
     upstream.send_near(head, Outgoing::Whole(errand.body.clone()), prefix).await
 }
 
-fn not_storable(status: StatusCode, headers: &HeaderMap) -> Option<NotStorable> {
+pub(super) fn not_storable(status: StatusCode, headers: &HeaderMap) -> Option<NotStorable> {
     if status != StatusCode::OK {
         return Some(NotStorable::Status);
     }
@@ -213,10 +222,10 @@ fn text_of(dialect: &dyn Dialect, entry: &Entry) -> Option<String> {
 }
 
 /// A complete answer's body with what was heard of it.
-struct Complete {
-    body: Bytes,
-    text: String,
-    usage: Option<crate::wire::Usage>,
+pub(super) struct Complete {
+    pub(super) body: Bytes,
+    pub(super) text: String,
+    pub(super) usage: Option<crate::wire::Usage>,
 }
 
 enum Drained {
@@ -278,19 +287,25 @@ async fn drain(
     }
 }
 
-fn entry(errand: &Errand, answer: Complete, content_type: String, took: Duration) -> Entry {
+pub(super) fn entry(
+    errand: &Errand,
+    item: &Item,
+    answer: Complete,
+    content_type: String,
+    took: Duration,
+) -> Entry {
     let now = now_ms();
     let ttl = u64::try_from(errand.plan.ttl.as_millis()).unwrap_or(u64::MAX);
     Entry {
-        id: errand.key.id,
-        fingerprint: errand.key.fingerprint,
-        partition: errand.key.partition.clone(),
-        tenant: errand.key.tenant.clone(),
-        model: errand.prompt.model.clone(),
+        id: item.key.id,
+        fingerprint: item.key.fingerprint,
+        partition: item.key.partition.clone(),
+        tenant: item.key.tenant.clone(),
+        model: item.prompt.model.clone(),
         route: Arc::from(errand.upstream.name()),
         tags: errand.tags.clone(),
-        question: errand.prompt.question.as_ref().ok().cloned(),
-        shape: errand.prompt.shape,
+        question: item.prompt.question.as_ref().ok().cloned(),
+        shape: item.prompt.shape,
         content_type,
         body: answer.body,
         usage: answer.usage,

@@ -148,7 +148,7 @@ impl Record {
             target: "access",
             request_id = self.request_id.as_str(),
             route = &*self.route.name,
-            dialect = self.route.dialect,
+            dialect = &*self.route.dialect,
             method = self.method.as_str(),
             path = self.clipped_path(),
             status = self.status.map(|status| status.as_u16()),

@@ -19,7 +19,10 @@ use super::{
     replica::Replica,
     tls,
 };
-use crate::config::{self, BalanceRule};
+use crate::{
+    config::{self, BalanceRule},
+    wire::dialects::Dialects,
+};
 
 /// Why the upstreams cannot be used as configured.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +92,7 @@ pub(super) fn upstream(
     };
     Ok(Upstream {
         name,
-        dialect: settings.dialect,
+        dialects: Dialects::of(&settings.dialect),
         replicas,
         balance: Balance::new(ring),
         budget: Budget::new(),
