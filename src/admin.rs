@@ -13,6 +13,7 @@ mod health;
 mod listener;
 mod purge;
 mod refusal;
+mod reload;
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,6 +32,7 @@ pub use self::{
     health::{Health, Part, Phase},
     listener::serve,
     purge::PurgeMode,
+    reload::Reload,
 };
 use crate::observe::{Observer, Sources, Stats};
 
@@ -51,6 +53,7 @@ pub struct Admin {
     pub health: Arc<Health>,
     /// The cache's entries.
     pub entries: Arc<dyn Entries>,
+    reloader: Option<Arc<dyn Reload>>,
     token: Option<Token>,
     watchers: Watchers,
 }
@@ -69,9 +72,17 @@ impl Admin {
             sources,
             health,
             entries,
+            reloader: None,
             token: token.map(Token::new),
             watchers: Watchers::new(),
         }
+    }
+
+    /// The same, where the configuration can be reloaded.
+    #[must_use]
+    pub fn reloading(mut self, reloader: Arc<dyn Reload>) -> Self {
+        self.reloader = Some(reloader);
+        self
     }
 
     /// Everything that the listener answers.
@@ -84,6 +95,7 @@ impl Admin {
             .route("/api/v1/stats", get(stats))
             .route("/api/v1/entries/{id}", get(entries::show).delete(entries::delete))
             .route("/api/v1/purge", post(purge::purge))
+            .route("/api/v1/reload", post(reload::reload))
             .route("/api/v1/events", get(events::events))
             .fallback(async || Refusal::NOT_FOUND)
             .method_not_allowed_fallback(async || Refusal::METHOD_NOT_ALLOWED)

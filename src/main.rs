@@ -42,7 +42,7 @@ fn main() -> ExitCode {
             say("reprise: the configuration is good\n");
             ExitCode::SUCCESS
         }
-        Command::Serve => serve(config),
+        Command::Serve => serve(config, Box::new(move || settings.load())),
         Command::Eval(wanted) => match cli::eval::run(&wanted, &config) {
             Ok(()) => ExitCode::SUCCESS,
             Err(fault) => {
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Config) -> ExitCode {
+fn serve(config: Config, reread: app::Reread) -> ExitCode {
     // Keeps the log's thread alive to the end, when what is left in its buffer is written.
     let lines = match observe::log::init(&config.log) {
         Ok(lines) => lines,
@@ -69,7 +69,7 @@ fn serve(config: Config) -> ExitCode {
             return EX_UNAVAILABLE.into();
         }
     };
-    match runtime.block_on(app::run(config, lines.dropped())) {
+    match runtime.block_on(app::run(config, reread, lines.dropped())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             tracing::error!(%fault, "cannot serve");

@@ -45,8 +45,8 @@ pub use self::{
     request_id::RequestId,
     similarity::Similarity,
     sources::{
-        EmbedReport, FlightReport, MemoryReport, ReplicaReport, SemanticReport, Sources,
-        UpstreamReport, WritesReport,
+        EmbedReport, FlightReport, FrontReport, MemoryReport, ReplicaReport, SemanticReport,
+        Sources, UpstreamReport, WritesReport,
     },
     stages::{STAGE_COUNT, Stage, Stages},
     stats::{Latency, Saved, Stats},

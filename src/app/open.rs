@@ -18,7 +18,7 @@ use crate::{
         admission::Admission,
         tenant::{Tenants, tenant_key},
     },
-    observe::{AccessLog, Observer, Prompts, Settings},
+    observe::{self, AccessLog, Observer, Prompts, Settings},
     store::{
         VectorStore,
         embedded::{Embedded, EmbeddedOptions},
@@ -46,7 +46,7 @@ pub(super) async fn house(
     })
     .map_err(|error| StartFault::Process(error.to_string()))?;
     let upstreams = Upstreams::open(config)?;
-    let routes = config.upstream.iter().map(|one| observer.route(&one.name, "openai")).collect();
+    let routes = routes(config, &observer);
     let key = tenant_key_of(config)?;
     let (embedder, store) = tiers(config, health).await;
     let cache = Cache::new(
@@ -70,6 +70,11 @@ pub(super) async fn house(
         config: config.clone(),
     };
     Ok(Opened { house: Arc::new(house), embedder, observer })
+}
+
+/// The metrics of each upstream.
+pub(super) fn routes(config: &Config, observer: &Observer) -> Vec<Arc<observe::Route>> {
+    config.upstream.iter().map(|one| observer.route(&one.name, "openai")).collect()
 }
 
 /// The key lives beside the store, whose entries it scopes; without a store it lives as long as the

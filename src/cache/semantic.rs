@@ -110,7 +110,7 @@ impl Cache {
                 times,
             };
         }
-        let deadline = self.config.semantic.lookup_deadline.get();
+        let deadline = self.config().semantic.lookup_deadline.get();
         let steps = self.steps(key, &mut asked, plan, &mut embedding, &mut times);
         let found = tokio::time::timeout(deadline, steps).await;
         let mut outcome = found.unwrap_or(Err(Reason::LookupDeadline));
@@ -159,7 +159,7 @@ impl Cache {
         times.embed = begun.elapsed();
         let vector = vector?;
         let begun = Instant::now();
-        let limit = self.config.semantic.neighbours;
+        let limit = self.config().semantic.neighbours;
         let near = store.nearest(key.partition.clone(), vector, limit).await;
         times.search = begun.elapsed();
         let mut near = near.map_err(|fault| Reason::from(&fault))?;
@@ -203,7 +203,7 @@ impl Cache {
             Ruling::Audit => Err(Reason::Audit),
             Ruling::Explore => Err(Reason::Explore),
             Ruling::Suspended => Err(Reason::Suspended),
-            Ruling::Doubtful if self.config.semantic.policy == Policy::Threshold => {
+            Ruling::Doubtful if self.config().semantic.policy == Policy::Threshold => {
                 Err(Reason::BelowSimilarity)
             }
             Ruling::Doubtful => Err(Reason::Doubtful),
@@ -234,7 +234,7 @@ impl Cache {
         id: crate::store::EntryId,
     ) -> Result<Option<Arc<Entry>>, Reason> {
         let record = store.get(id).await.map_err(|fault| Reason::from(&fault))?;
-        let max_bytes = self.config.max_entry.bytes();
+        let max_bytes = self.config().max_entry.bytes();
         let entry = record.and_then(|record| Entry::from_record(record, max_bytes));
         Ok(entry.map(|entry| {
             let entry = Arc::new(entry);

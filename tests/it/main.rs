@@ -16,6 +16,7 @@ mod admission;
 mod coalescing;
 mod control;
 mod failing;
+mod failover;
 mod guards;
 mod headers;
 mod leaving;
