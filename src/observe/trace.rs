@@ -45,7 +45,7 @@ struct Finished {
 pub(super) struct Tracer {
     ids: Ids,
     sampler: Sampler,
-    queue: mpsc::Sender<Box<Finished>>,
+    queue: mpsc::Sender<Finished>,
     fates: Fates,
 }
 
@@ -82,7 +82,7 @@ impl Tracer {
             return Kept::No;
         }
         let finished = Finished { record: record.clone(), ended: SystemTime::now() };
-        if self.queue.try_send(Box::new(finished)).is_err() {
+        if self.queue.try_send(finished).is_err() {
             self.fates.dropped.inc();
         }
         Kept::Yes

@@ -54,7 +54,7 @@ pub struct Exporter {
 impl Exporter {
     pub(super) fn start(
         config: &Telemetry,
-        finished: mpsc::Receiver<Box<Finished>>,
+        finished: mpsc::Receiver<Finished>,
         fates: Fates,
     ) -> Result<Self, TraceFault> {
         let endpoint = config.otlp_endpoint.clone().unwrap_or_default();
@@ -130,7 +130,7 @@ fn traces_url(endpoint: &str) -> String {
 }
 
 async fn run(
-    mut finished: mpsc::Receiver<Box<Finished>>,
+    mut finished: mpsc::Receiver<Finished>,
     mut sender: Sender,
     closing: CancellationToken,
 ) {
@@ -167,7 +167,7 @@ struct Sender {
 }
 
 impl Sender {
-    async fn send(&mut self, batch: &mut Vec<Box<Finished>>) {
+    async fn send(&mut self, batch: &mut Vec<Finished>) {
         if batch.is_empty() {
             return;
         }
