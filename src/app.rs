@@ -65,7 +65,8 @@ pub async fn run(config: Config, reread: Reread, dropped: Dropped) -> Result<(),
     let admin_listener = bind_admin(&config).await?;
 
     let tasks = TaskTracker::new();
-    let Opened { house, embedder, observer } = open::house(&config, &health, &tasks).await?;
+    let Opened { house, embedder, observer, exporter } =
+        open::house(&config, &health, &tasks).await?;
     let current = Arc::new(ArcSwap::new(house.clone()));
     let reloader = Arc::new(Reloader::new(current.clone(), front.tls(), reread));
     let hang_ups = watch_hang_ups(&reloader)?;
@@ -94,6 +95,9 @@ pub async fn run(config: Config, reread: Reread, dropped: Dropped) -> Result<(),
         tracing::warn!(connections = drained.cut, "cut at the end of the drain");
     }
     finish(&config, &house, tasks, &signals).await;
+    if let Some(exporter) = exporter {
+        exporter.close().await;
+    }
     admin_stop.cancel();
     if let Some(admin) = admin {
         let _ = admin.await;

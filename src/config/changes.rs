@@ -50,12 +50,27 @@ pub fn changes(old: &Config, new: &Config) -> Result<Vec<Change>, Vec<&'static s
 
 /// Settings that are built into something for as long as the process lives, and whether they are
 /// the same.
-fn fixed(old: &Config, new: &Config) -> [(&'static str, bool); 21] {
-    let (limits, other) = (&old.limits, &new.limits);
-    let (cache, kept) = (&old.cache, &new.cache);
+fn fixed(old: &Config, new: &Config) -> [(&'static str, bool); 23] {
+    // All named, so that a new section cannot be forgotten here.
+    let Config {
+        listen,
+        tls: _,
+        upstream: _,
+        limits,
+        timeouts: _,
+        cache,
+        embed,
+        store,
+        admin,
+        log,
+        telemetry,
+        prices,
+        drain,
+    } = old;
+    let (other, kept) = (&new.limits, &new.cache);
     let (semantic, near) = (&cache.semantic, &kept.semantic);
     [
-        ("listen", old.listen == new.listen),
+        ("listen", *listen == new.listen),
         ("limits.connections", limits.connections == other.connections),
         ("limits.header_count", limits.header_count == other.header_count),
         ("limits.header_bytes", limits.header_bytes == other.header_bytes),
@@ -71,11 +86,13 @@ fn fixed(old: &Config, new: &Config) -> [(&'static str, bool); 21] {
         ("cache.semantic.policy", semantic.policy == near.policy),
         ("cache.semantic.max_wrong_hits", semantic.max_wrong_hits == near.max_wrong_hits),
         ("cache.semantic.audit", semantic.audit == near.audit),
-        ("embed", old.embed == new.embed),
-        ("store", old.store == new.store),
-        ("admin", old.admin == new.admin),
-        ("log", old.log == new.log),
-        ("drain", old.drain == new.drain),
+        ("embed", *embed == new.embed),
+        ("store", *store == new.store),
+        ("admin", *admin == new.admin),
+        ("log", *log == new.log),
+        ("telemetry", *telemetry == new.telemetry),
+        ("prices", *prices == new.prices),
+        ("drain", *drain == new.drain),
     ]
 }
 
