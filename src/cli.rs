@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod eval;
+pub mod explain;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -29,6 +30,8 @@ pub enum Command {
     Check,
     /// Replay labelled questions: hit rate and wrong answers per hit of each policy and level.
     Eval(eval::Eval),
+    /// Ask a running Reprise what it would do with a request, and why.
+    Explain(explain::Explain),
 }
 
 /// Settings that every command takes.

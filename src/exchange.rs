@@ -4,6 +4,7 @@
 //! memory, flight. What it cannot answer from memory becomes a [`journey`] in a task of its own,
 //! because the answer may be wanted by others when this client has gone.
 
+mod explain;
 mod forward;
 mod journey;
 mod report;
@@ -14,6 +15,7 @@ use http::{Method, Request, Response, header, request::Parts};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 
+pub use self::explain::{Asked, Told};
 use self::{
     forward::{forward, pass_through},
     journey::{AnswerHead, Errand},

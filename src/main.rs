@@ -26,8 +26,8 @@ fn main() -> ExitCode {
         }
     };
     let mut settings = cli.settings;
-    if matches!(cli.command, Some(Command::Eval(_))) {
-        // It asks no upstream; a placeholder satisfies the check.
+    if matches!(cli.command, Some(Command::Eval(_) | Command::Explain(_))) {
+        // They ask no upstream; a placeholder satisfies the check.
         settings.upstream.get_or_insert("http://127.0.0.1:1".into());
     }
     let config = match settings.load() {
@@ -48,6 +48,13 @@ fn main() -> ExitCode {
             Err(fault) => {
                 say(&format!("reprise eval: {fault}\n"));
                 EX_USAGE.into()
+            }
+        },
+        Command::Explain(wanted) => match cli::explain::run(&wanted, &config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(fault) => {
+                say(&format!("reprise explain: {fault}\n"));
+                EX_UNAVAILABLE.into()
             }
         },
     }

@@ -1,15 +1,17 @@
 //! The rooms' own reports in the words of [`observe`](crate::observe) and [`admin`](crate::admin).
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use futures_util::future::BoxFuture;
 
+use super::explain::explain;
 use crate::{
-    admin::{Entries, EntryView, PurgeMode},
+    admin::{Entries, EntryView, Explained, PurgeMode, Question},
     cache::{Tier, entry::Entry, reason::Reason},
     config::Mode,
     embed::{Embedder as _, local::Local},
     exchange::House,
+    fault::Fault,
     observe::{
         EmbedReport, FlightReport, MemoryReport, ReplicaReport, SemanticReport, Sources,
         UpstreamReport, WritesReport, log::Dropped,
@@ -124,6 +126,14 @@ impl Entries for Reports {
                 PurgeMode::Delete => self.house.cache.purge(selector).await,
             }
         })
+    }
+
+    fn explain(
+        &self,
+        peer: SocketAddr,
+        question: Question,
+    ) -> BoxFuture<'_, Result<Explained, Fault>> {
+        Box::pin(explain(&self.house, peer, question))
     }
 }
 
