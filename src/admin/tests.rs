@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     fault::{Fault, Kind},
-    observe::{AccessLog, Prompts, Settings, tests::Rooms},
+    observe::{AccessLog, PriceTable, Prompts, Settings, tests::Rooms},
     store::{EntryId, Selector, StoreFault},
 };
 
@@ -96,6 +96,7 @@ impl Listener {
             access: AccessLog::Silent,
             reasons: &[],
             verdicts: &[],
+            prices: PriceTable::default(),
         })
         .unwrap();
         let shelf = Shelf { broken: setup.broken, ..Default::default() };

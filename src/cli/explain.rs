@@ -1,26 +1,21 @@
 //! `reprise explain`: what a running Reprise would do with a request, and why.
 
-use std::{
-    fmt::Write as _,
-    fs,
-    io::{Read as _, Write as _},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{fmt::Write as _, fs, io::Read as _, path::PathBuf};
 
 use clap::Args;
 
+use super::desk::{Address, Desk, DeskFault, print};
 use crate::{
     admin::{CLIENT, Explained, Judged, Nearest},
     config::Config,
 };
 
-/// Longer than the admin listener lets itself take.
-const PATIENCE: Duration = Duration::from_secs(70);
-
 /// The request to explain.
-#[derive(Args, Clone, Debug, PartialEq)]
+#[derive(Args, Clone, Debug, Default, PartialEq)]
 pub struct Explain {
+    /// Where the running Reprise is.
+    #[command(flatten)]
+    pub address: Address,
     /// The request's body as the client would send it; - reads stdin.
     #[arg(value_name = "FILE|-")]
     pub body: PathBuf,
@@ -36,101 +31,45 @@ pub struct Explain {
     pub json: bool,
 }
 
-/// Why there is no explanation.
-#[derive(Debug, thiserror::Error)]
-pub enum Fault {
-    /// A header without a colon, or with letters that no header has.
-    #[error("--header {0}: write it as NAME: VALUE")]
-    Header(String),
-    /// The body cannot be read.
-    #[error("{path}: {source}", path = .path.display())]
-    Body {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// `listen.admin = ""`.
-    #[error("there is no admin listener to ask: set listen.admin, or say --admin ADDR")]
-    NoAdmin,
-    /// No Reprise answers there.
-    #[error("no Reprise answers at {address}: {why}; is it running, and is --admin right?")]
-    Unreachable {
-        /// Where.
-        address: std::net::SocketAddr,
-        /// Why.
-        why: String,
-    },
-    /// It answered with an error of its own.
-    #[error("{0}")]
-    Refused(String),
-}
-
-/// Asks the admin listener of the configuration, with its token, and prints the answer to stdout.
+/// Asks the running Reprise and prints its answer.
 ///
 /// # Errors
-/// The first thing that is wrong.
-pub fn run(explain: &Explain, config: &Config) -> Result<(), Fault> {
-    let body = if explain.body.as_os_str() == "-" {
+/// The body cannot be read, a header is none, nobody answers there, or it refuses.
+pub fn run(wanted: &Explain, config: &Config) -> Result<(), DeskFault> {
+    let headers = headers(&wanted.header)?;
+    let body = if wanted.body.as_os_str() == "-" {
         let mut body = Vec::new();
         std::io::stdin().lock().read_to_end(&mut body).map(|_| body)
     } else {
-        fs::read(&explain.body)
+        fs::read(&wanted.body)
     };
-    let body = body.map_err(|source| Fault::Body { path: explain.body.clone(), source })?;
-    let text = ask(explain, config, body)?;
-    let told: Explained = serde_json::from_str(&text)
-        .map_err(|error| Fault::Refused(format!("not an explanation ({error}): {text}")))?;
-    let shown = if explain.json { format!("{text}\n") } else { report(&told) };
-    // A closed pipe is the reader's choice.
-    let _ = std::io::stdout().lock().write_all(shown.as_bytes());
-    Ok(())
+    let body = body.map_err(|error| {
+        DeskFault::Refused(format!("{} cannot be read: {error}", wanted.body.display()))
+    })?;
+    let desk = Desk::new(&wanted.address, config)?;
+    let path = [("path", wanted.path.as_str())];
+    let told = desk.post_as_it_is("/api/v1/explain", &path, &headers, body)?;
+    if wanted.json {
+        return print(&format!("{told:#}\n"));
+    }
+    let told: Explained = serde_json::from_value(told).map_err(|error| {
+        DeskFault::Refused(format!("{} speaks another version: {error}", desk.base()))
+    })?;
+    print(&report(&told))
 }
 
-fn ask(explain: &Explain, config: &Config, body: Vec<u8>) -> Result<String, Fault> {
-    let address = config.listen.admin.ok_or(Fault::NoAdmin)?;
-    let unreachable = |error: &dyn std::error::Error| {
-        // The innermost cause says it: "connection refused".
-        let mut cause = error;
-        while let Some(source) = cause.source() {
-            cause = source;
-        }
-        Fault::Unreachable { address, why: cause.to_string() }
-    };
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .timeout(PATIENCE)
-        .build()
-        .map_err(|error| unreachable(&error))?;
-    let url = format!("http://{address}/api/v1/explain");
-    let url = reqwest::Url::parse_with_params(&url, [("path", &explain.path)])
-        .map_err(|error| unreachable(&error))?;
-    let mut request = client.post(url).body(body);
-    for header in &explain.header {
-        let (name, value) = header.split_once(':').ok_or_else(|| Fault::Header(header.clone()))?;
-        request = request.header(format!("{CLIENT}{}", name.trim()), value.trim());
-    }
-    if let Some(token) = &config.admin.token {
-        request = request.bearer_auth(token);
-    }
-    let request = request.build().map_err(|_| Fault::Header(explain.header.join(", ")))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| unreachable(&error))?;
-    runtime.block_on(async {
-        let answer = client.execute(request).await.map_err(|error| unreachable(&error))?;
-        let good = answer.status().is_success();
-        let text = answer.text().await.map_err(|error| unreachable(&error))?;
-        if good { Ok(text) } else { Err(Fault::Refused(message(&text))) }
-    })
-}
-
-/// What an error of the admin API says to a person.
-fn message(text: &str) -> String {
-    let body: Option<serde_json::Value> = serde_json::from_str(text).ok();
-    let said = body.as_ref().and_then(|body| body["error"]["message"].as_str());
-    said.unwrap_or(text).to_owned()
+/// The client's headers as the admin API takes them.
+fn headers(given: &[String]) -> Result<Vec<(String, String)>, DeskFault> {
+    given
+        .iter()
+        .map(|header| match header.split_once(':') {
+            Some((name, value)) => {
+                let name = name.trim().to_ascii_lowercase();
+                Ok((format!("{CLIENT}{name}"), value.trim().to_owned()))
+            }
+            None => Err(DeskFault::Refused(format!("--header: write `{header}` as NAME: VALUE"))),
+        })
+        .collect()
 }
 
 /// The explanation for a terminal.
@@ -245,8 +184,10 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_the_admin_api_are_shown_in_words() {
-        assert_eq!(message(r#"{"error":{"message":"send a token"}}"#), "send a token");
-        assert_eq!(message("<html>"), "<html>");
+    fn headers_are_named_and_go_under_the_clients_name() {
+        let given = ["Authorization: Bearer a:b".to_owned()];
+        let sent = headers(&given).unwrap();
+        assert_eq!(sent, [("x-client-authorization".to_owned(), "Bearer a:b".to_owned())]);
+        assert!(headers(&["authorization".to_owned()]).unwrap_err().to_string().contains("NAME"));
     }
 }

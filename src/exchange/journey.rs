@@ -28,6 +28,7 @@ use crate::{
     },
     fault::Fault,
     front::hygiene,
+    observe::TraceContext,
     upstream::{Outgoing, Prefix, Reply, ReplyBody, Timing, Upstream},
     wire::{Dialect, NotStorable, Prompt},
 };
@@ -49,6 +50,8 @@ pub(super) struct Errand {
     pub(super) tags: Vec<String>,
     /// What the memory tier said, where it said more than "nothing".
     pub(super) known: Option<Reason>,
+    /// The place in a trace of the request that began it.
+    pub(super) trace: Option<TraceContext>,
 }
 
 impl Errand {
@@ -67,6 +70,8 @@ pub struct AnswerHead {
     pub(super) headers: HeaderMap,
     pub(super) timing: Timing,
     pub(super) replica: Arc<str>,
+    /// The place in a trace of the request that began it.
+    pub(super) trace: Option<TraceContext>,
     /// Why the cache did not answer.
     pub(super) reason: Reason,
     pub(super) times: Times,
@@ -124,6 +129,7 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
         headers: head.headers,
         timing,
         replica,
+        trace: errand.trace,
         reason,
         times,
         nearest,
