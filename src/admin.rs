@@ -9,6 +9,7 @@ mod authority;
 mod dashboard;
 mod entries;
 mod events;
+mod explain;
 mod health;
 mod listener;
 mod purge;
@@ -29,6 +30,7 @@ use axum::{
 use self::{authority::Token, events::Watchers, refusal::Refusal};
 pub use self::{
     entries::{Entries, EntryView},
+    explain::{CLIENT, ExactAnswer, Explained, Judged, Nearest, Question, Took},
     health::{Health, Part, Phase},
     listener::serve,
     purge::PurgeMode,
@@ -97,6 +99,10 @@ impl Admin {
             .route("/api/v1/purge", post(purge::purge))
             .route("/api/v1/reload", post(reload::reload))
             .route("/api/v1/events", get(events::events))
+            .route(
+                "/api/v1/explain",
+                post(explain::explain).layer(DefaultBodyLimit::max(explain::MAX_BODY)),
+            )
             .fallback(async || Refusal::NOT_FOUND)
             .method_not_allowed_fallback(async || Refusal::METHOD_NOT_ALLOWED)
             .layer(DefaultBodyLimit::max(MAX_BODY))

@@ -5,6 +5,7 @@
 
 pub mod entry;
 pub mod exact;
+pub mod explain;
 pub mod flight;
 pub mod guards;
 pub mod interval;

@@ -4,6 +4,7 @@
 //! memory, flight. What it cannot answer from memory becomes a [`journey`] in a task of its own,
 //! because the answer may be wanted by others when this client has gone.
 
+mod explain;
 mod forward;
 mod journey;
 mod report;
@@ -16,6 +17,7 @@ use http::{Method, Request, Response, header, request::Parts};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 
+pub use self::explain::{Asked, Told};
 use self::{
     forward::{forward, pass_through},
     journey::{AnswerHead, Errand},
@@ -115,7 +117,8 @@ async fn story(
     record: &mut RecordGuard,
 ) -> Result<Response<Body>, Fault> {
     hygiene::request(parts, &peer)?;
-    let upstream = &routing::route(house, parts, None, record)?;
+    let upstream = &routing::route(house, parts, None)?;
+    routing::note(house, upstream, record);
     let dialect = dialect(upstream);
     let scope = match cacheable(house, dialect, parts) {
         Ok(scope) => scope,
@@ -135,7 +138,8 @@ async fn story(
     let Ok(prompt) = dialect.read(parts.uri.path(), &body, ignored) else {
         return forward(house, upstream, parts, body, Reason::Unreadable, record).await;
     };
-    let upstream = &routing::route(house, parts, Some(&prompt.model), record)?;
+    let upstream = &routing::route(house, parts, Some(&prompt.model))?;
+    routing::note(house, upstream, record);
     record.model = Some(prompt.model.clone());
     record.shape = Some(prompt.shape.name());
     if let Ok(question) = &prompt.question {

@@ -38,6 +38,9 @@ fn main() -> ExitCode {
         Command::Eval(wanted) => without_upstream(settings, |config| {
             told("eval", EX_USAGE, cli::eval::run(&wanted, &config))
         }),
+        Command::Explain(wanted) => without_upstream(settings, |config| {
+            told("explain", EX_UNAVAILABLE, cli::explain::run(&wanted, &config))
+        }),
         Command::Stats(wanted) => without_upstream(settings, |config| {
             told("stats", EX_UNAVAILABLE, cli::stats::run(&wanted, &config))
         }),

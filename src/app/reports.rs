@@ -1,18 +1,18 @@
 //! The rooms' own reports in the words of [`observe`](crate::observe) and [`admin`](crate::admin).
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use arc_swap::{ArcSwap, Guard};
 use futures_util::future::BoxFuture;
 
-use super::reload::Reloader;
-
+use super::{explain::explain, reload::Reloader};
 use crate::{
-    admin::{Entries, EntryView, PurgeMode},
+    admin::{Entries, EntryView, Explained, PurgeMode, Question},
     cache::{Tier, entry::Entry, reason::Reason},
     config::Mode,
     embed::{Embedder as _, local::Local},
     exchange::House,
+    fault::Fault,
     front::{Tally, tls::ServerTls},
     observe::{
         EmbedReport, FlightReport, FrontReport, MemoryReport, ReplicaReport, SemanticReport,
@@ -157,6 +157,15 @@ impl Entries for Reports {
                 PurgeMode::Delete => cache.purge(selector).await,
             }
         })
+    }
+
+    fn explain(
+        &self,
+        peer: SocketAddr,
+        question: Question,
+    ) -> BoxFuture<'_, Result<Explained, Fault>> {
+        let house = self.current.load_full();
+        Box::pin(async move { explain(&house, peer, question).await })
     }
 }
 

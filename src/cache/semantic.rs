@@ -16,7 +16,7 @@ use super::{
     namespaces,
     policy::Plan,
     reason::Reason,
-    verdict::{Decision, Policy, Ruling},
+    verdict::Decision,
 };
 use crate::{
     embed::{EmbedFault, Embedded, Vector},
@@ -194,27 +194,10 @@ impl Cache {
         let Some(reading) = &asked.reading else { return Err(Reason::SemanticOff) };
         let namespace = self.namespaces.of(&key.tenant, asked.model);
         let decision = namespaces::decide(&namespace, reading, near);
-        let ruling = decision.ruling;
-        let chosen = decision.chosen.and_then(|at| near.get(at));
-        let guard = decision.guards.iter().next();
+        let policy = self.config().semantic.policy;
+        let ruled = namespaces::ruled(policy, &decision, near, plan.min_similarity);
         asked.decision = Some(decision);
-        let served = match ruling {
-            Ruling::Serve => chosen.ok_or(Reason::NoNeighbour),
-            Ruling::Audit => Err(Reason::Audit),
-            Ruling::Explore => Err(Reason::Explore),
-            Ruling::Suspended => Err(Reason::Suspended),
-            Ruling::Doubtful if self.config().semantic.policy == Policy::Threshold => {
-                Err(Reason::BelowSimilarity)
-            }
-            Ruling::Doubtful => Err(Reason::Doubtful),
-            Ruling::Guarded => Err(guard.map_or(Reason::Doubtful, Reason::Guarded)),
-            Ruling::NoNeighbour => Err(Reason::NoNeighbour),
-            Ruling::Off => Err(Reason::SemanticOff),
-        };
-        served.and_then(|near| {
-            let enough = near.similarity >= plan.min_similarity;
-            if enough { Ok(near) } else { Err(Reason::BelowSimilarity) }
-        })
+        ruled
     }
 
     /// The store's answer to exactly this request; it moves into the memory tier.

@@ -18,14 +18,16 @@ pub(super) fn route(
     house: &House,
     parts: &Parts,
     model: Option<&str>,
-    record: &mut RecordGuard,
 ) -> Result<Arc<Upstream>, Fault> {
     let found = house.upstreams.route(parts.uri.path(), &parts.headers, model);
-    let upstream = found.ok_or_else(|| nobody(parts, model))?;
+    found.cloned().ok_or_else(|| nobody(parts, model))
+}
+
+/// Notes whose request it is to be.
+pub(super) fn note(house: &House, upstream: &Upstream, record: &mut RecordGuard) {
     if let Some(route) = house.routes.iter().find(|route| *route.name == *upstream.name()) {
         record.route = route.clone();
     }
-    Ok(upstream.clone())
 }
 
 fn nobody(parts: &Parts, model: Option<&str>) -> Fault {

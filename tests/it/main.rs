@@ -15,6 +15,7 @@ mod words;
 mod admission;
 mod coalescing;
 mod control;
+mod explain;
 mod failing;
 mod failover;
 mod guards;
