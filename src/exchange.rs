@@ -6,16 +6,20 @@
 
 mod batch;
 mod call;
+mod explain;
 mod forward;
 mod journey;
 mod report;
+mod routing;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use http::{Request, Response, request::Parts};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 
+pub use self::explain::{Asked, Told};
 use self::{
     batch::{Forward, Item},
     call::{Keying, cacheable, call},
@@ -52,7 +56,9 @@ pub type Body = relay::Body<AnswerHead>;
 /// Flights that end without a kept answer are led anew so often, then a request goes alone.
 const BOARDINGS_MAX: usize = 4;
 
-/// The rooms that an exchange walks through.
+/// The rooms that an exchange walks through. It never changes: a new configuration is a new house
+/// that shares what it can, and whoever is inside the old one leaves it in their own time.
+#[derive(Clone)]
 pub struct House {
     /// The settings.
     pub config: Config,
@@ -72,19 +78,20 @@ pub struct House {
     pub tasks: TaskTracker,
 }
 
-/// Opens the house to the front.
-pub struct Doorman(pub Arc<House>);
+/// Opens the house to the front: to each request the one that stands then.
+pub struct Doorman(pub Arc<ArcSwap<House>>);
 
 impl Handler for Doorman {
     type Body = Body;
 
     async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Response<Body> {
-        let house = &self.0;
+        let house = &self.0.load_full();
         let (mut parts, incoming) = request.into_parts();
         let request_id = house.observer.request_id(&parts.headers);
         let mut record = house.observer.begin(request_id);
         record.method = parts.method.clone();
         record.path = parts.uri.path().to_owned();
+        record.trace(&mut parts.headers);
         let admitted = house.admission.admit();
         let told = match &admitted {
             Ok(_) => story(house, peer, &mut parts, incoming, &mut record).await,
@@ -93,7 +100,7 @@ impl Handler for Doorman {
         let response = told.unwrap_or_else(|fault| {
             record.outcome = Outcome::Error;
             record.fault = Some(fault.kind);
-            report::refusal(&fault, dialect_of(house, parts.uri.path()).as_deref(), &record)
+            report::refusal(&fault, dialect_of(house, &parts).as_deref(), &record)
         });
         let (mut head, body) = response.into_parts();
         report::sign(&mut head.headers, &record);
@@ -111,10 +118,8 @@ async fn story(
     record: &mut RecordGuard,
 ) -> Result<Response<Body>, Fault> {
     hygiene::request(parts, &peer)?;
-    let upstream = house.upstreams.route(parts.uri.path()).ok_or_else(|| no_route(parts))?;
-    let spoken = upstream.dialects().at(parts.uri.path());
-    let spoken = spoken.map_or("none", |dialect| dialect.name());
-    record.route = house.observer.route(upstream.name(), spoken);
+    let upstream = &routing::route(house, parts, None)?;
+    routing::note(house, upstream, parts, record);
     let (scope, dialect) = match cacheable(house, upstream, parts) {
         Ok(known) => known,
         Err(reason) => return pass_through(house, upstream, parts, incoming, reason, record).await,
@@ -131,8 +136,10 @@ async fn story(
 
     let prompt = match dialect.read(call(house, parts, &body)) {
         Ok(prompt) => prompt,
-        Err(why) => return forward(upstream, parts, body, why.into(), record).await,
+        Err(why) => return forward(house, upstream, parts, body, why.into(), record).await,
     };
+    let upstream = &routing::route(house, parts, Some(&prompt.model))?;
+    routing::note(house, upstream, parts, record);
     record.model = Some(prompt.model.clone());
     record.shape = Some(prompt.shape.name());
     if let Ok(question) = &prompt.question {
@@ -140,7 +147,7 @@ async fn story(
     }
     let plan = match policy::decide(&house.config.cache, &control, &prompt) {
         Ok(plan) => plan,
-        Err(reason) => return forward(upstream, parts, body, reason, record).await,
+        Err(reason) => return forward(house, upstream, parts, body, reason, record).await,
     };
     let keying = Keying { house, scope, control: &control, upstream, dialect: &*dialect, parts };
     let key = keying.key(&prompt);
@@ -170,6 +177,7 @@ async fn story(
         tags: control.tags.clone(),
         items,
         known: known.as_ref().err().copied().flatten(),
+        trace: record.trace,
     });
     if let Some((stale, _)) = served {
         refresh(&errand);
@@ -320,6 +328,7 @@ fn follow(
     record.entry = head.storable.then_some(errand.key.id);
     record.similarity = head.nearest.or(head.judged.map(|(similarity, _)| similarity));
     record.verdict = head.judged.map(|(_, verdict)| verdict);
+    record.joined = head.trace.filter(|_| record.outcome == Outcome::Collapsed);
     if record.outcome == Outcome::Miss {
         note(record, head.times);
         record.stages.record(Stage::Queue, head.timing.queue);
@@ -362,12 +371,9 @@ fn note(record: &mut RecordGuard, times: Times) {
     }
 }
 
-fn no_route(parts: &Parts) -> Fault {
-    Fault::new(Kind::NoRoute, format!("no upstream's routes cover the path {}", parts.uri.path()))
-}
-
 /// In whose shape an error is told.
-fn dialect_of(house: &House, path: &str) -> Option<Arc<dyn Dialect>> {
-    let dialects = house.upstreams.route(path)?.dialects();
-    dialects.at(path).or_else(|| dialects.first()).cloned()
+fn dialect_of(house: &House, parts: &Parts) -> Option<Arc<dyn Dialect>> {
+    let found = house.upstreams.route(parts.uri.path(), &parts.headers, None)?;
+    let dialects = found.dialects();
+    dialects.at(parts.uri.path()).or_else(|| dialects.first()).cloned()
 }

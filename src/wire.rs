@@ -22,6 +22,7 @@ pub mod llamacpp;
 pub mod ollama;
 mod oneshot;
 pub mod openai;
+pub mod refusal;
 pub mod sse;
 pub mod tgi;
 

@@ -87,27 +87,23 @@ pub struct Dialects {
 impl Dialects {
     /// Those of this family.
     pub fn of(family: &Family) -> Self {
-        let families: &[fn() -> Vec<Arc<dyn Dialect>>] = match family {
+        let spoken = match family {
             Family::Auto => {
-                &[openai, anthropic, gemini, ollama, cohere, tgi, llamacpp, bedrock, kserve]
+                let all = [openai(), anthropic(), gemini(), ollama(), cohere()];
+                [all.concat(), tgi(), llamacpp(), bedrock(), kserve()].concat()
             }
-            Family::Openai => &[openai],
-            Family::Anthropic => &[anthropic],
-            Family::Gemini => &[gemini],
-            Family::Ollama => &[ollama],
-            Family::Cohere => &[cohere],
-            Family::Tgi => &[tgi],
-            Family::Llamacpp => &[llamacpp],
-            Family::Bedrock => &[bedrock],
-            Family::Kserve => &[kserve],
+            Family::Openai => openai(),
+            Family::Anthropic => anthropic(),
+            Family::Gemini => gemini(),
+            Family::Ollama => ollama(),
+            Family::Cohere => {
+                [cohere(), vec![Arc::new(openai::RERANK) as Arc<dyn Dialect>]].concat()
+            }
+            Family::Tgi => tgi(),
+            Family::Llamacpp => llamacpp(),
+            Family::Bedrock => bedrock(),
+            Family::Kserve => kserve(),
         };
-        let mut spoken: Vec<Arc<dyn Dialect>> = Vec::new();
-        for dialect in families.iter().flat_map(|family| family()) {
-            // Some calls are of several families.
-            if spoken.iter().all(|known| known.name() != dialect.name()) {
-                spoken.push(dialect);
-            }
-        }
         Self { spoken }
     }
 
@@ -156,7 +152,7 @@ fn ollama() -> Vec<Arc<dyn Dialect>> {
 }
 
 fn cohere() -> Vec<Arc<dyn Dialect>> {
-    vec![Arc::new(Cohere), Arc::new(cohere::EMBED), Arc::new(openai::RERANK)]
+    vec![Arc::new(Cohere), Arc::new(cohere::EMBED)]
 }
 
 fn tgi() -> Vec<Arc<dyn Dialect>> {

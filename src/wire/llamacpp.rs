@@ -54,7 +54,7 @@ impl Dialect for LlamaCpp {
     }
 
     fn listener(&self, shape: Shape) -> Box<dyn Listener> {
-        let ears = hearing::json(|account, kind, event| add(account, kind, event));
+        let ears = hearing::json(add);
         match shape {
             Shape::Whole => hearing::whole(ears),
             Shape::Stream { .. } | Shape::Array => hearing::stream(Framing::Sse, ears),
