@@ -18,7 +18,7 @@ use crate::{
         admission::Admission,
         tenant::{Tenants, tenant_key},
     },
-    observe::{AccessLog, Observer, Prompts, Settings},
+    observe::{AccessLog, Observer, PriceTable, Promise, Prompts, Settings, trace::Exporter},
     store::{
         VectorStore,
         embedded::{Embedded, EmbeddedOptions},
@@ -31,6 +31,7 @@ pub(super) struct Opened {
     pub(super) house: Arc<House>,
     pub(super) embedder: Option<Arc<Local>>,
     pub(super) observer: Arc<Observer>,
+    pub(super) exporter: Option<Exporter>,
 }
 
 pub(super) async fn house(
@@ -43,10 +44,12 @@ pub(super) async fn house(
         access: if config.log.access { AccessLog::Written } else { AccessLog::Silent },
         reasons: &Reason::NAMES,
         verdicts: &Ruling::NAMES,
+        prices: PriceTable::new(&config.prices),
     })
     .map_err(|error| StartFault::Process(error.to_string()))?;
+    let exporter = exporter(config, &observer);
     let upstreams = Upstreams::open(config)?;
-    let routes = config.upstream.iter().map(|one| observer.route(&one.name, "openai")).collect();
+    promises(config, &upstreams, &observer);
     let key = tenant_key_of(config)?;
     let (embedder, store) = tiers(config, health).await;
     let cache = Cache::new(
@@ -64,12 +67,39 @@ pub(super) async fn house(
         cache: Arc::new(cache),
         flights: Flights::new(flight_bytes, config.cache.flights_bytes.bytes()),
         upstreams,
-        routes,
         observer: observer.clone(),
         tasks: TaskTracker::new(),
         config: config.clone(),
     };
-    Ok(Opened { house: Arc::new(house), embedder, observer })
+    Ok(Opened { house: Arc::new(house), embedder, observer, exporter })
+}
+
+/// The metrics of each upstream, and what is promised of it. Requests in its first dialect count
+/// from zero, those of its others from their first.
+pub(super) fn promises(config: &Config, upstreams: &Upstreams, observer: &Observer) {
+    for (settings, upstream) in config.upstream.iter().zip(upstreams.all()) {
+        let first = upstream.dialects().first().map_or("none", |dialect| dialect.name());
+        let route = observer.route(&settings.name, first);
+        if let Some(budget) = settings.budget {
+            let promise = Promise { budget: budget.get(), share: settings.budget_share };
+            observer.promise(&route, promise);
+        }
+    }
+}
+
+/// Traces that cannot be sent are no reason not to serve.
+fn exporter(config: &Config, observer: &Observer) -> Option<Exporter> {
+    let endpoint = config.telemetry.otlp_endpoint.as_ref()?;
+    match observer.start_traces(&config.telemetry) {
+        Ok(exporter) => {
+            tracing::info!(endpoint, "sending traces");
+            Some(exporter)
+        }
+        Err(fault) => {
+            tracing::error!(%fault, "no traces");
+            None
+        }
+    }
 }
 
 /// The key lives beside the store, whose entries it scopes; without a store it lives as long as the
