@@ -22,7 +22,7 @@ use crate::{
     exchange::{Doorman, House},
     front::{BindError, Front, Signals},
     observe::log::Dropped,
-    upstream::OpenError,
+    upstream::{OpenError, sight::Sight},
 };
 
 /// Why nothing can be served.
@@ -62,14 +62,26 @@ pub async fn run(config: Config, dropped: Dropped) -> Result<(), StartFault> {
     let admin_listener = bind_admin(&config).await?;
 
     let tasks = TaskTracker::new();
-    let Opened { house, embedder, observer, exporter } =
-        open::house(&config, &health, &tasks).await?;
-    let reports = Arc::new(Reports { house: house.clone(), embedder, dropped });
+    let opened = CancellationToken::new();
+    let starting = admin_listener.map(|listener| {
+        let starting = admin::starting(listener, health.clone(), opened.clone());
+        tokio::spawn(starting)
+    });
+    let house = open::house(&config, &health, &tasks).await;
+    opened.cancel();
+    let Opened { house, embedder, counted, observer, exporter } = house?;
+    let sight = Sight::start(&config).map_err(StartFault::Process)?;
+    let reports = Arc::new(Reports { house: house.clone(), embedder, counted, sight, dropped });
     let admin_stop = CancellationToken::new();
     let token = config.admin.token.as_deref();
     let desk = Admin::new(observer, reports.clone(), health.clone(), reports, token);
-    let admin = admin_listener
-        .map(|listener| tokio::spawn(admin::serve(listener, desk, admin_stop.clone())));
+    let admin = match starting {
+        Some(starting) => match starting.await {
+            Ok(listener) => Some(tokio::spawn(admin::serve(listener, desk, admin_stop.clone()))),
+            Err(error) => return Err(StartFault::Process(error.to_string())),
+        },
+        None => None,
+    };
 
     for address in front.addresses() {
         tracing::info!(%address, "listening");

@@ -31,6 +31,7 @@ mod peer;
 mod pool;
 mod replica;
 mod reply;
+pub mod sight;
 mod socket;
 mod tls;
 mod unanswered;
