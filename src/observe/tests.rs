@@ -38,6 +38,7 @@ impl Sources for Rooms {
             connections_total: 11,
             server: Some(ServerReport {
                 readable: true,
+                running: Some(8.0),
                 waiting: Some(3.0),
                 kv_cache: Some(0.5),
                 gpu_memory: Some(1e9),
