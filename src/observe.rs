@@ -63,8 +63,8 @@ pub use self::{
     similarity::Similarity,
     slo::{Promise, SloReport},
     sources::{
-        EmbedReport, FlightReport, MemoryReport, ReplicaReport, SemanticReport, Sources,
-        UpstreamReport, WritesReport,
+        EmbedReport, FlightReport, FrontReport, MemoryReport, ReplicaReport, SemanticReport,
+        Sources, UpstreamReport, WritesReport,
     },
     stages::{STAGE_COUNT, Stage, Stages},
     stats::{Latency, Saved, Stats},
@@ -172,9 +172,9 @@ impl Observer {
         route
     }
 
-    /// What is promised to those who use a route; the first word on it counts.
+    /// What is promised to those who use a route; said again, the last word counts.
     pub fn promise(&self, route: &Route, promise: Promise) {
-        route.slo.get_or_init(|| self.metrics.slo(&route.name, promise));
+        route.slo.get_or_init(|| self.metrics.slo(&route.name, promise)).renew(promise);
     }
 
     /// The handle of requests that reached no upstream's route (`none`).

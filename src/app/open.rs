@@ -90,7 +90,7 @@ fn counted(embedder: Arc<Local>, health: &Health) -> Arc<Counted> {
 }
 
 /// The metrics of each upstream, and what is promised of it.
-fn routes(config: &Config, observer: &Observer) -> Vec<Arc<observe::Route>> {
+pub(super) fn routes(config: &Config, observer: &Observer) -> Vec<Arc<observe::Route>> {
     let route = |upstream: &Upstream| {
         let route = observer.route(&upstream.name, "openai");
         if let Some(budget) = upstream.budget {

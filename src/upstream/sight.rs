@@ -42,27 +42,32 @@ pub struct ServerReport {
 }
 
 /// The latest reports, and the tasks that get them; dropping it ends them.
+#[derive(Default)]
 pub struct Sight {
     latest: Arc<Mutex<BTreeMap<String, ServerReport>>>,
-    _tasks: JoinSet<()>,
+    tasks: Mutex<JoinSet<()>>,
 }
 
 impl Sight {
-    /// Watches each replica of each upstream that names a metrics path.
-    ///
-    /// # Errors
-    /// An upstream's `ca` cannot be used.
-    pub fn start(config: &Config) -> Result<Self, String> {
-        let latest = Arc::new(Mutex::new(BTreeMap::new()));
+    /// Watches each replica of each upstream that names a metrics path, and no other any more.
+    pub fn watch(&self, config: &Config) {
         let mut tasks = JoinSet::new();
         for upstream in config.upstream.iter().filter(|upstream| !upstream.metrics.is_empty()) {
-            let client = client(upstream)?;
-            for url in &upstream.urls {
+            let client = match client(upstream) {
+                Ok(client) => client,
+                Err(reason) => {
+                    tracing::error!(upstream = upstream.name, reason, "its metrics are not read");
+                    continue;
+                }
+            };
+            for url in upstream.urls.iter().filter(|url| url.starts_with("http")) {
                 let page = format!("{}{}", url.trim_end_matches('/'), upstream.metrics);
-                tasks.spawn(watch(client.clone(), url.clone(), page, latest.clone()));
+                tasks.spawn(watch(client.clone(), url.clone(), page, self.latest.clone()));
             }
         }
-        Ok(Self { latest, _tasks: tasks })
+        // Those of before end here; what they said goes with them.
+        *self.tasks.lock() = tasks;
+        self.latest.lock().clear();
     }
 
     /// What a replica said last; `None` where it is not watched, or was not asked yet.
