@@ -35,6 +35,9 @@ pub struct Config {
     pub listen: Listen,
     /// Server certificates.
     pub tls: Tls,
+    /// APIs that are described here rather than built in, by name.
+    #[serde(default)]
+    pub dialect: BTreeMap<String, Custom>,
     /// Model servers; at least one.
     #[serde(default)]
     pub upstream: Vec<Upstream>,
@@ -225,7 +228,7 @@ fn hedge_share() -> f64 {
 pub struct Headers(pub Vec<(http::HeaderName, http::HeaderValue)>);
 
 /// The wire's own words: which APIs an upstream speaks, and where a wrapped question stands.
-pub use crate::wire::{Template, dialects::Family};
+pub use crate::wire::{Template, custom::Custom, dialects::Family};
 
 /// What one client may take from all others.
 #[derive(Clone, Debug, Deserialize, PartialEq)]

@@ -6,17 +6,48 @@ use http::{Uri, uri::Scheme};
 
 use crate::cache::guards::Guard;
 
-use super::{Config, Span, Upstream};
+use super::{Config, Family, Span, Upstream};
 
 /// Every violated rule, as (key, message). Also settles what one setting implies for another.
 pub(super) fn all(config: &mut Config) -> Vec<(String, String)> {
     let mut wrong = Vec::new();
     listen(config, &mut wrong);
+    dialects(config, &mut wrong);
     upstreams(&config.upstream, &mut wrong);
     semantic(config, &mut wrong);
     telemetry(config, &mut wrong);
     limits(config, &mut wrong);
     wrong
+}
+
+/// Each described dialect is sound, and each upstream's is built in or described.
+fn dialects(config: &mut Config, wrong: &mut Wrong) {
+    for (name, custom) in &mut config.dialect {
+        custom.name.clone_from(name);
+        for (key, message) in custom.problems() {
+            say(wrong, &format!("dialect.{name}.{key}"), message);
+        }
+        if Family::ALL.iter().any(|(known, _)| known == name) {
+            say(
+                wrong,
+                &format!("dialect.{name}"),
+                "is the name of a built-in dialect: choose another",
+            );
+        }
+    }
+    for (index, upstream) in config.upstream.iter_mut().enumerate() {
+        let Family::Custom(custom) = &mut upstream.dialect else { continue };
+        match config.dialect.get(&custom.name) {
+            Some(described) => custom.clone_from(&Box::new(described.clone())),
+            None => {
+                let known = Family::ALL.map(|(name, _)| name).join("`, `");
+                let name = &custom.name;
+                let message =
+                    format!("unknown dialect `{name}`: a [dialect.{name}] section, or `{known}`");
+                say(wrong, &format!("upstream[{index}].dialect"), message);
+            }
+        }
+    }
 }
 
 type Wrong = Vec<(String, String)>;
