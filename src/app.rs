@@ -5,6 +5,7 @@
 
 mod open;
 mod reports;
+mod store;
 
 use std::{sync::Arc, time::Duration};
 

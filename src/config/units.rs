@@ -58,6 +58,20 @@ where
     text.parse().map(Some).map_err(|error| D::Error::custom(format!("`{text}`: {error}")))
 }
 
+/// The same for what must not be repeated in an error.
+pub(super) fn secret<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr,
+    T::Err: std::fmt::Display,
+{
+    let text = String::deserialize(from)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(D::Error::custom)
+}
+
 /// Header names, in any case.
 pub(super) fn header_names<'de, D: Deserializer<'de>>(
     from: D,
