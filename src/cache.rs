@@ -125,9 +125,8 @@ impl Cache {
         let namespaces = Namespaces::open(&config.semantic, model, learned);
         let meta = store.as_ref().and_then(|store| store.meta()).cloned();
         let fences = meta.map(|meta| Arc::new(Fences::new(meta, exact.clone())));
-        let writer = store
-            .clone()
-            .map(|store| WriteBehind::start(store, fences.clone(), queue, tasks));
+        let writer =
+            store.clone().map(|store| WriteBehind::start(store, fences.clone(), queue, tasks));
         let upkeep = store.as_ref().zip(writer.as_ref()).map(|(store, writer)| {
             Upkeep::start(store, writer, fences.as_ref(), config.grace.get())
         });

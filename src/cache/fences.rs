@@ -88,8 +88,7 @@ impl Fences {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|error| StoreFault::Failed(error.to_string()))?;
         let name = format!("{}-{:016x}", purge.made_ms, u64::from_le_bytes(random));
-        let shared =
-            Shared { name: name.into(), written_ms: purge.made_ms, value: value.into() };
+        let shared = Shared { name: name.into(), written_ms: purge.made_ms, value: value.into() };
         let life_ms = u64::try_from(LIFE.as_millis()).unwrap_or(u64::MAX);
         let id = self.meta.set(KIND, shared, purge.made_ms + life_ms).await?;
         self.looked.lock().await.seen.insert(id);
@@ -122,7 +121,9 @@ impl Fences {
                     news.extend(purge.is_news().then(|| purge.selector.clone()));
                     self.raise(purge);
                 }
-                Err(error) => tracing::warn!(%error, "a purge of a later version is not understood"),
+                Err(error) => {
+                    tracing::warn!(%error, "a purge of a later version is not understood")
+                }
             }
         }
         let ids: HashSet<_> = ids.into_iter().collect();

@@ -220,7 +220,10 @@ impl Writer {
     }
 
     /// One of them is too large; the others need not suffer for it.
-    async fn put_singly(&self, records: Vec<(Record, Arc<Entry>)>) -> Result<(), (u64, StoreFault)> {
+    async fn put_singly(
+        &self,
+        records: Vec<(Record, Arc<Entry>)>,
+    ) -> Result<(), (u64, StoreFault)> {
         let mut lost = (0, StoreFault::TooLarge);
         for record in records {
             match self.put_once(&mut vec![record]).await {

@@ -14,7 +14,7 @@ use prost::Message as _;
 use self::{
     client::Client,
     proto::{
-        Column, CollectionNames, Consistency, CreateCollection, CreateIndex, Delete, Description,
+        CollectionNames, Column, Consistency, CreateCollection, CreateIndex, Delete, Description,
         FieldData, GetLoadState, KeyValuePair, LoadState, Mutation, OfCollection, PlaceholderGroup,
         PlaceholderValue, Query, QueryResults, Scalars, Search, SearchResults, ShowCollections,
         Status, Upsert, data_type,
@@ -202,12 +202,8 @@ impl Milvus {
     async fn delete_all(&self, selector: Selector) -> Result<u64, StoreFault> {
         let (mut deleted, mut timestamp) = (0, 0);
         loop {
-            let query = self.query(
-                expression(&selector),
-                &[field::ID],
-                DELETE_PAGE,
-                Consistency::Strong,
-            );
+            let query =
+                self.query(expression(&selector), &[field::ID], DELETE_PAGE, Consistency::Strong);
             let rows = self.rows(query).await?;
             let ids = rows.texts(field::ID);
             if ids.is_empty() {
@@ -215,8 +211,10 @@ impl Milvus {
             }
             deleted += ids.len() as u64;
             let expr = format!("{} in [\"{}\"]", field::ID, ids.join("\", \""));
-            let done: Mutation =
-                self.client.call(method!("Delete"), Delete { collection_name: self.name(), expr }).await?;
+            let done: Mutation = self
+                .client
+                .call(method!("Delete"), Delete { collection_name: self.name(), expr })
+                .await?;
             timestamp = done.timestamp;
         }
         if deleted > 0 {
@@ -303,11 +301,13 @@ impl Milvus {
 impl Remote for Milvus {
     fn prepare(&self) -> BoxFuture<'_, Result<(), StoreFault>> {
         Box::pin(async move {
-            let names: CollectionNames = self.client.call(method!("ShowCollections"), ShowCollections {}).await?;
+            let names: CollectionNames =
+                self.client.call(method!("ShowCollections"), ShowCollections {}).await?;
             let name = self.name();
             if names.collection_names.contains(&name) {
                 let asked = OfCollection { collection_name: name.clone(), replica_number: 0 };
-                let found: Description = self.client.call(method!("DescribeCollection"), asked).await?;
+                let found: Description =
+                    self.client.call(method!("DescribeCollection"), asked).await?;
                 let found = found.schema.unwrap_or_default();
                 if let Some(why) = rows::misfit(&found, self.collection.dimension) {
                     return Err(StoreFault::Failed(format!(
@@ -419,7 +419,8 @@ fn batches(records: Vec<Record>) -> Vec<Vec<Record>> {
 
 /// What a selector means, as Milvus' boolean expression; empty: everything.
 fn expression(selector: &Selector) -> String {
-    let marked = |kind, text: &str| format!("array_contains({}, \"{}\")", field::MARKS, mark(kind, text));
+    let marked =
+        |kind, text: &str| format!("array_contains({}, \"{}\")", field::MARKS, mark(kind, text));
     // Times beyond what Milvus can hold are cut to its last one, when written and when asked for.
     let time = |ms: &u64| i64::try_from(*ms).unwrap_or(i64::MAX);
     match selector {

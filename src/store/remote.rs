@@ -93,10 +93,7 @@ impl<R: Remote> Shield<R> {
         timeout(patience, self.breaker.closed()).await.is_ok()
     }
 
-    async fn look<T>(
-        &self,
-        lookup: BoxFuture<'_, Result<T, StoreFault>>,
-    ) -> Result<T, StoreFault> {
+    async fn look<T>(&self, lookup: BoxFuture<'_, Result<T, StoreFault>>) -> Result<T, StoreFault> {
         let _seat = self.seat()?;
         let mut attempt = self.breaker.attempt()?;
         let result = timeout(self.limits.lookup, lookup).await;

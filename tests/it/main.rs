@@ -24,5 +24,6 @@ mod passing;
 mod records;
 mod restart;
 mod scope;
+mod shared;
 mod slowness;
 mod stale;

@@ -57,7 +57,11 @@ impl Client {
     }
 
     /// One call of the `MilvusService`.
-    pub(super) async fn call<Q, A>(&self, method: &'static str, question: Q) -> Result<A, StoreFault>
+    pub(super) async fn call<Q, A>(
+        &self,
+        method: &'static str,
+        question: Q,
+    ) -> Result<A, StoreFault>
     where
         Q: Message + 'static,
         A: Message + Default + Told + 'static,

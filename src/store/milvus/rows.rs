@@ -155,10 +155,7 @@ pub(super) fn misfit(found: &CollectionSchema, dimension: usize) -> Option<Strin
 }
 
 /// These records as columns, in order.
-pub(super) fn columns(
-    records: &[Record],
-    dimension: usize,
-) -> Result<Vec<FieldData>, StoreFault> {
+pub(super) fn columns(records: &[Record], dimension: usize) -> Result<Vec<FieldData>, StoreFault> {
     let mut heads = Vec::with_capacity(records.len());
     for record in records {
         heads.push(head(record)?);
@@ -341,7 +338,9 @@ impl Rows {
             Some(Column::Longs(longs)) => longs.data.get(row).copied(),
             _ => None,
         };
-        number.and_then(|number| u64::try_from(number).ok()).ok_or_else(|| damaged(name, &"not a number"))
+        number
+            .and_then(|number| u64::try_from(number).ok())
+            .ok_or_else(|| damaged(name, &"not a number"))
     }
 
     fn vector(&self, row: usize) -> Option<Vector> {

@@ -14,7 +14,7 @@ use crate::{
 const LIMITS: Limits = Limits { lookup: Duration::from_secs(20), in_flight: 64 };
 
 fn server() -> Option<Address> {
-    let url = std::env::var("REPRISE_TEST_MILVUS").ok()?;
+    let url = std::env::var("REPRISE_TEST_MILVUS").ok().filter(|url| !url.is_empty())?;
     Some(Address { url, api_key: None, connect_timeout: Duration::from_secs(2) })
 }
 
@@ -130,9 +130,8 @@ fn expressions_hold_no_text_that_people_choose() {
 
 #[test]
 fn a_batch_is_never_too_large_for_one_message() {
-    let records: Vec<_> = (0..20)
-        .map(|seed| Record { payload: vec![0; 3 << 20].into(), ..record(seed) })
-        .collect();
+    let records: Vec<_> =
+        (0..20).map(|seed| Record { payload: vec![0; 3 << 20].into(), ..record(seed) }).collect();
     let batches = batches(latest(records));
     assert_eq!(batches.iter().map(Vec::len).sum::<usize>(), 20);
     assert!(batches.iter().all(|batch| (1..=4).contains(&batch.len())));
