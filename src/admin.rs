@@ -9,17 +9,19 @@ mod authority;
 mod dashboard;
 mod entries;
 mod events;
+mod explain;
 mod health;
 mod listener;
 mod purge;
 mod refusal;
+mod reload;
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, RawQuery, Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -28,9 +30,11 @@ use axum::{
 use self::{authority::Token, events::Watchers, refusal::Refusal};
 pub use self::{
     entries::{Entries, EntryView},
+    explain::{CLIENT, ExactAnswer, Explained, Judged, Nearest, Question, Took},
     health::{Health, Part, Phase},
     listener::serve,
     purge::PurgeMode,
+    reload::Reload,
 };
 use crate::observe::{Observer, Sources, Stats};
 
@@ -51,6 +55,7 @@ pub struct Admin {
     pub health: Arc<Health>,
     /// The cache's entries.
     pub entries: Arc<dyn Entries>,
+    reloader: Option<Arc<dyn Reload>>,
     token: Option<Token>,
     watchers: Watchers,
 }
@@ -69,9 +74,17 @@ impl Admin {
             sources,
             health,
             entries,
+            reloader: None,
             token: token.map(Token::new),
             watchers: Watchers::new(),
         }
+    }
+
+    /// The same, where the configuration can be reloaded.
+    #[must_use]
+    pub fn reloading(mut self, reloader: Arc<dyn Reload>) -> Self {
+        self.reloader = Some(reloader);
+        self
     }
 
     /// Everything that the listener answers.
@@ -84,7 +97,12 @@ impl Admin {
             .route("/api/v1/stats", get(stats))
             .route("/api/v1/entries/{id}", get(entries::show).delete(entries::delete))
             .route("/api/v1/purge", post(purge::purge))
+            .route("/api/v1/reload", post(reload::reload))
             .route("/api/v1/events", get(events::events))
+            .route(
+                "/api/v1/explain",
+                post(explain::explain).layer(DefaultBodyLimit::max(explain::MAX_BODY)),
+            )
             .fallback(async || Refusal::NOT_FOUND)
             .method_not_allowed_fallback(async || Refusal::METHOD_NOT_ALLOWED)
             .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -105,13 +123,22 @@ async fn bounded(request: Request, next: Next) -> Response {
     response
 }
 
-async fn metrics(State(admin): State<Admin>) -> Result<Response, Refusal> {
-    let text = admin.observer.scrape(&*admin.sources).map_err(|error| {
+/// In OpenMetrics' format for who names it in `Accept`, as Prometheus does; else in Prometheus' own.
+async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Result<Response, Refusal> {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let open = accept.is_some_and(|accept| accept.contains("application/openmetrics-text"));
+    let scraped = match open {
+        true => admin.observer.scrape_open(&*admin.sources),
+        false => {
+            let text = admin.observer.scrape(&*admin.sources);
+            text.map(|text| ("text/plain; version=0.0.4; charset=utf-8", text))
+        }
+    };
+    let (kind, text) = scraped.map_err(|error| {
         tracing::error!(%error, "metrics cannot be shown");
         Refusal::broken(error.to_string())
     })?;
-    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    Ok((kind, text).into_response())
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
 /// The process answers: that is all it says. A failure here means "restart me".

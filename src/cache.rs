@@ -5,6 +5,7 @@
 
 pub mod entry;
 pub mod exact;
+pub mod explain;
 mod fences;
 pub mod flight;
 pub mod guards;
@@ -23,6 +24,7 @@ pub mod write;
 
 use std::{path::PathBuf, sync::Arc};
 
+use arc_swap::{ArcSwap, Guard};
 use tokio_util::task::TaskTracker;
 
 use self::{
@@ -97,7 +99,7 @@ impl Tier {
 
 /// The tiers and the rules between them.
 pub struct Cache {
-    config: config::Cache,
+    config: ArcSwap<config::Cache>,
     exact: ExactTier,
     namespaces: Namespaces,
     embedder: Option<Arc<dyn Embedder>>,
@@ -130,16 +132,22 @@ impl Cache {
         let upkeep = store.as_ref().zip(writer.as_ref()).map(|(store, writer)| {
             Upkeep::start(store, writer, fences.as_ref(), config.grace.get())
         });
+        let config = ArcSwap::from_pointee(config);
         Self { config, exact, namespaces, embedder, store, writer, fences, _upkeep: upkeep }
     }
 
-    /// The cache's settings.
-    pub fn config(&self) -> &config::Cache {
-        &self.config
+    /// The cache's settings, as they are now.
+    pub fn config(&self) -> Guard<Arc<config::Cache>> {
+        self.config.load()
+    }
+
+    /// Other settings from now on: those that [`config::changes`] lets change.
+    pub fn configure(&self, config: config::Cache) {
+        self.config.store(Arc::new(config));
     }
 
     fn is_shadow(&self) -> bool {
-        self.config.semantic.mode == config::Mode::Shadow
+        self.config().semantic.mode == config::Mode::Shadow
     }
 
     /// The memory tier's answer. Tens of nanoseconds.
@@ -162,7 +170,7 @@ impl Cache {
             return Err(Reason::TooOld);
         }
         // The memory tier lets go of what is past its grace, but not to the millisecond.
-        let grace_ms = u64::try_from(self.config.grace.get().as_millis()).unwrap_or(u64::MAX);
+        let grace_ms = u64::try_from(self.config().grace.get().as_millis()).unwrap_or(u64::MAX);
         let within_grace = now < hit.entry.expires_ms.saturating_add(grace_ms);
         if hit.entry.is_fresh(now) || (hit.kind == HitKind::Stale && within_grace) {
             return Ok(());

@@ -4,16 +4,23 @@
 //! drift. Four sources lie on top of one another: those defaults, the user's file, the environment,
 //! flags. [`load`] reports everything that is wrong at once, each with its key and where it stands.
 
+mod changes;
 mod check;
 mod layers;
 mod secret;
 mod units;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::Deserialize;
 
 pub use self::{
+    changes::{Change, changes},
     layers::{Overrides, Problem, Problems, load},
     secret::{Secret, SecretKey},
     units::{Size, Span},
@@ -23,7 +30,7 @@ pub use self::{
 pub const DEFAULTS: &str = include_str!("../config/reprise.toml");
 
 /// Everything that can be set, checked.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where to listen.
@@ -47,12 +54,16 @@ pub struct Config {
     pub admin: Admin,
     /// What is logged.
     pub log: Log,
+    /// Where traces go.
+    pub telemetry: Telemetry,
+    /// What models cost.
+    pub prices: Prices,
     /// How to stop.
     pub drain: Drain,
 }
 
 /// Where to listen.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Listen {
     /// Clear-text HTTP/1.1 and HTTP/2.
@@ -70,7 +81,7 @@ pub struct Listen {
 }
 
 /// Server certificates.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     /// PEM chain.
@@ -79,10 +90,42 @@ pub struct Tls {
     /// PEM key.
     #[serde(deserialize_with = "units::optional")]
     pub key: Option<PathBuf>,
+    /// More certificates, each for the names that it bears.
+    #[serde(default)]
+    pub certificates: Vec<Pair>,
+    /// PEM roots that clients' certificates are checked against; without it none is asked for.
+    #[serde(deserialize_with = "units::optional")]
+    pub client_ca: Option<PathBuf>,
+    /// PEM lists of revoked client certificates.
+    #[serde(deserialize_with = "units::optional")]
+    pub client_crl: Option<PathBuf>,
     /// Make a certificate for localhost at start.
     pub self_signed: bool,
     /// The oldest protocol version offered.
     pub min_version: TlsVersion,
+    /// Application protocols that are offered, best first.
+    pub alpn: Vec<Alpn>,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Pair {
+    /// PEM chain.
+    pub cert: PathBuf,
+    /// PEM key.
+    pub key: PathBuf,
+}
+
+/// An application protocol.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub enum Alpn {
+    /// HTTP/2.
+    #[serde(rename = "h2")]
+    H2,
+    /// HTTP/1.1.
+    #[serde(rename = "http/1.1")]
+    Http11,
 }
 
 /// A TLS protocol version.
@@ -97,7 +140,7 @@ pub enum TlsVersion {
 }
 
 /// One named model server with its replicas.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
     /// Its name in metrics, errors and purges.
@@ -112,12 +155,33 @@ pub struct Upstream {
     /// Path prefixes that it serves.
     #[serde(default = "everywhere")]
     pub routes: Vec<String>,
+    /// Models that it serves, `*` at the end standing for any rest; empty: all.
+    #[serde(default)]
+    pub models: Vec<String>,
+    /// Request headers that must be there with these values.
+    #[serde(default)]
+    pub headers: Headers,
+    /// Names of the upstreams that are asked when this one fails, in this order.
+    #[serde(default)]
+    pub failover: Vec<String>,
+    /// How long a first token may take before a second replica is asked too.
+    #[serde(default, deserialize_with = "units::optional")]
+    pub hedge: Option<Span>,
+    /// Share of the calls that may be asked of two replicas.
+    #[serde(default = "hedge_share")]
+    pub hedge_share: f64,
     /// HTTP/2 with prior knowledge to `http://` replicas.
     #[serde(default)]
     pub http2: bool,
     /// PEM roots that `https://` replicas are checked against; the system's without it.
     #[serde(default, deserialize_with = "units::optional")]
     pub ca: Option<PathBuf>,
+    /// PEM chain of the certificate that we show to `https://` replicas.
+    #[serde(default, deserialize_with = "units::optional")]
+    pub cert: Option<PathBuf>,
+    /// Its PEM key.
+    #[serde(default, deserialize_with = "units::optional")]
+    pub key: Option<PathBuf>,
     /// How a replica is chosen.
     #[serde(default)]
     pub balance: BalanceRule,
@@ -127,6 +191,12 @@ pub struct Upstream {
     /// Connections to each replica that are opened ahead.
     #[serde(default)]
     pub warm: usize,
+    /// What is promised: the first piece of an answer within so long. Empty: nothing.
+    #[serde(default, deserialize_with = "units::optional_span")]
+    pub budget: Option<Span>,
+    /// For this share of the requests.
+    #[serde(default = "most")]
+    pub budget_share: f64,
 }
 
 /// How a replica is chosen.
@@ -140,9 +210,21 @@ pub enum BalanceRule {
     Prefix,
 }
 
+fn most() -> f64 {
+    0.99
+}
+
 fn everywhere() -> Vec<String> {
     vec!["/".into()]
 }
+
+fn hedge_share() -> f64 {
+    0.05
+}
+
+/// Headers with their values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers(pub Vec<(http::HeaderName, http::HeaderValue)>);
 
 /// The APIs that Reprise reads.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -154,7 +236,7 @@ pub enum DialectName {
 }
 
 /// What one client may take from all others.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Open client connections.
@@ -182,7 +264,7 @@ pub struct Limits {
 }
 
 /// How long upstreams may take.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Timeouts {
     /// TCP connect.
@@ -191,6 +273,8 @@ pub struct Timeouts {
     pub handshake: Span,
     /// Request sent to response head.
     pub first_byte: Span,
+    /// Request sent to the first event of a streamed answer.
+    pub first_token: Span,
     /// Silence inside a response.
     pub idle: Span,
     /// A whole exchange.
@@ -200,7 +284,7 @@ pub struct Timeouts {
 }
 
 /// What is kept and for whom.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Cache {
     /// Off: a plain proxy.
@@ -244,7 +328,7 @@ pub enum ScopeRule {
 }
 
 /// Matching by meaning.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Semantic {
     /// How a near prompt is judged.
@@ -281,7 +365,7 @@ pub enum Mode {
 }
 
 /// The embedding model.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Embed {
     /// A folder or a fastembed model's name.
@@ -298,7 +382,7 @@ pub struct Embed {
 }
 
 /// The vector tier.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Store {
     /// Which database.
@@ -356,7 +440,7 @@ impl StoreKind {
 }
 
 /// The admin listener's rights.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Admin {
     /// Bearer token for everything that writes.
@@ -372,7 +456,7 @@ impl std::fmt::Debug for Admin {
 }
 
 /// What is logged.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
     /// For people or for machines.
@@ -395,8 +479,75 @@ pub enum LogFormat {
     Json,
 }
 
+/// Where traces go.
+#[derive(Clone, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Telemetry {
+    /// An OpenTelemetry collector's address; none: no traces.
+    #[serde(deserialize_with = "units::optional")]
+    pub otlp_endpoint: Option<String>,
+    /// What it speaks.
+    pub protocol: OtlpProtocol,
+    /// Sent with each message: credentials of hosted collectors.
+    pub headers: HashMap<String, String>,
+    /// Our name in traces.
+    pub service: String,
+    /// Share of ordinary requests that is kept; slow, failed and audited ones always are.
+    pub sample: f64,
+    /// A first piece of the answer later than this is slow.
+    pub slow: Span,
+    /// Requests that may wait to be sent.
+    pub queue: usize,
+}
+
+impl std::fmt::Debug for Telemetry {
+    /// Never prints the headers' values.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Telemetry")
+            .field("otlp_endpoint", &self.otlp_endpoint)
+            .field("protocol", &self.protocol)
+            .field("headers", &self.headers.keys())
+            .field("sample", &self.sample)
+            .field("slow", &self.slow)
+            .finish_non_exhaustive()
+    }
+}
+
+/// OTLP's two usual transports.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum OtlpProtocol {
+    /// gRPC, usually on port 4317.
+    Grpc,
+    /// Protobuf over HTTP, usually on port 4318.
+    Http,
+}
+
+/// What models cost.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Prices {
+    /// When they were looked up; shown beside the sum.
+    #[serde(deserialize_with = "units::optional")]
+    pub date: Option<String>,
+    /// By a model's name, or by a beginning of names that ends with `*`.
+    pub models: BTreeMap<String, Price>,
+}
+
+/// US dollars per million tokens.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    /// Of the prompt.
+    #[serde(default)]
+    pub input: f64,
+    /// Of the answer.
+    #[serde(default)]
+    pub output: f64,
+}
+
 /// How to stop.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Drain {
     /// Not ready but still accepting.

@@ -13,8 +13,10 @@ use serde_json::value::RawValue;
 
 use super::{
     guards::{Guard, GuardSet, Reading},
+    reason::Reason,
     verdict::{
-        Decision, Namespace, Neighbour, Settings, first_prior::first_prior, posterior::Belief,
+        Decision, Namespace, Neighbour, Ruling, Settings, first_prior::first_prior,
+        posterior::Belief,
     },
 };
 use crate::{config, store};
@@ -116,6 +118,15 @@ impl Namespaces {
         fresh
     }
 
+    /// The same for a look: a namespace that never decided is shown as it would begin, and does not
+    /// begin by it.
+    pub fn peek(&self, tenant: &str, model: &str) -> Arc<Mutex<Namespace>> {
+        let known = self.learned.lock().get(&format!("{tenant} {model}")).cloned();
+        known.unwrap_or_else(|| {
+            Arc::new(Mutex::new(Namespace::new(self.settings.clone(), self.prior.clone())))
+        })
+    }
+
     /// Does the policy learn from answers?
     pub fn learns(&self) -> bool {
         matches!(self.settings.policy, config::Policy::Verified | config::Policy::Vcache)
@@ -128,16 +139,52 @@ pub fn decide(
     question: &Reading,
     near: &[store::Neighbour],
 ) -> Decision {
-    let near: Vec<_> = near
-        .iter()
+    namespace.lock().decide(question, &told(near), draw())
+}
+
+/// The same for a look: nothing is booked, and nothing drawn to be checked.
+pub fn assess(namespace: &Namespace, question: &Reading, near: &[store::Neighbour]) -> Decision {
+    namespace.assess(question, &told(near), NEVER_DRAWN)
+}
+
+fn told(near: &[store::Neighbour]) -> Vec<Neighbour<'_>> {
+    near.iter()
         .map(|one| Neighbour {
             answer: one.answer.into(),
             similarity: one.similarity,
             text: &one.question,
         })
-        .collect();
-    namespace.lock().decide(question, &near, draw())
+        .collect()
 }
+
+/// The neighbour whose answer a decision allows, if the client wants none that is nearer.
+///
+/// # Errors
+/// Why there is none.
+pub fn ruled<'n>(
+    policy: config::Policy,
+    decision: &Decision,
+    near: &'n [store::Neighbour],
+    min_similarity: f32,
+) -> Result<&'n store::Neighbour, Reason> {
+    let guard = decision.guards.iter().next();
+    let chosen = match decision.ruling {
+        Ruling::Serve => decision.chosen.and_then(|at| near.get(at)).ok_or(Reason::NoNeighbour),
+        Ruling::Audit => Err(Reason::Audit),
+        Ruling::Explore => Err(Reason::Explore),
+        Ruling::Suspended => Err(Reason::Suspended),
+        Ruling::Doubtful if policy == config::Policy::Threshold => Err(Reason::BelowSimilarity),
+        Ruling::Doubtful => Err(Reason::Doubtful),
+        Ruling::Guarded => Err(guard.map_or(Reason::Doubtful, Reason::Guarded)),
+        Ruling::NoNeighbour => Err(Reason::NoNeighbour),
+        Ruling::Off => Err(Reason::SemanticOff),
+    }?;
+    let enough = chosen.similarity >= min_similarity;
+    if enough { Ok(chosen) } else { Err(Reason::BelowSimilarity) }
+}
+
+/// A draw that is above every share.
+const NEVER_DRAWN: f64 = 0.999_999;
 
 /// A uniform number in 0..1. Where the system gives no randomness nothing is audited: better than
 /// auditing everything.
@@ -145,7 +192,7 @@ fn draw() -> f64 {
     let mut bytes = [0; 4];
     match getrandom::fill(&mut bytes) {
         Ok(()) => f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0),
-        Err(_) => 0.999_999,
+        Err(_) => NEVER_DRAWN,
     }
 }
 

@@ -83,7 +83,7 @@ pub enum Reason {
 
 impl Reason {
     /// All names with which a request can pass the cache by or miss it: metrics begin at zero.
-    pub const NAMES: [&'static str; 56] = [
+    pub const NAMES: [&'static str; 57] = [
         "cache_off",
         "not_cacheable",
         "no_scope",
@@ -136,6 +136,7 @@ impl Reason {
         "no_words",
         "volatile",
         "over_window",
+        "hidden_text",
         "doubtful",
         "audit",
         "explore",

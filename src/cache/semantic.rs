@@ -16,7 +16,7 @@ use super::{
     namespaces,
     policy::Plan,
     reason::Reason,
-    verdict::{Decision, Policy, Ruling},
+    verdict::Decision,
 };
 use crate::{
     embed::{EmbedFault, Embedded, Vector},
@@ -110,7 +110,7 @@ impl Cache {
                 times,
             };
         }
-        let deadline = self.config.semantic.lookup_deadline.get();
+        let deadline = self.config().semantic.lookup_deadline.get();
         let steps = self.steps(key, &mut asked, plan, &mut embedding, &mut times);
         let found = tokio::time::timeout(deadline, steps).await;
         let mut outcome = found.unwrap_or(Err(Reason::LookupDeadline));
@@ -159,7 +159,7 @@ impl Cache {
         times.embed = begun.elapsed();
         let vector = vector?;
         let begun = Instant::now();
-        let limit = self.config.semantic.neighbours;
+        let limit = self.config().semantic.neighbours;
         let near = store.nearest(key.partition.clone(), vector, limit).await;
         times.search = begun.elapsed();
         let mut near = near.map_err(|fault| Reason::from(&fault))?;
@@ -194,27 +194,10 @@ impl Cache {
         let Some(reading) = &asked.reading else { return Err(Reason::SemanticOff) };
         let namespace = self.namespaces.of(&key.tenant, asked.model);
         let decision = namespaces::decide(&namespace, reading, near);
-        let ruling = decision.ruling;
-        let chosen = decision.chosen.and_then(|at| near.get(at));
-        let guard = decision.guards.iter().next();
+        let policy = self.config().semantic.policy;
+        let ruled = namespaces::ruled(policy, &decision, near, plan.min_similarity);
         asked.decision = Some(decision);
-        let served = match ruling {
-            Ruling::Serve => chosen.ok_or(Reason::NoNeighbour),
-            Ruling::Audit => Err(Reason::Audit),
-            Ruling::Explore => Err(Reason::Explore),
-            Ruling::Suspended => Err(Reason::Suspended),
-            Ruling::Doubtful if self.config.semantic.policy == Policy::Threshold => {
-                Err(Reason::BelowSimilarity)
-            }
-            Ruling::Doubtful => Err(Reason::Doubtful),
-            Ruling::Guarded => Err(guard.map_or(Reason::Doubtful, Reason::Guarded)),
-            Ruling::NoNeighbour => Err(Reason::NoNeighbour),
-            Ruling::Off => Err(Reason::SemanticOff),
-        };
-        served.and_then(|near| {
-            let enough = near.similarity >= plan.min_similarity;
-            if enough { Ok(near) } else { Err(Reason::BelowSimilarity) }
-        })
+        ruled
     }
 
     /// The store's answer to exactly this request; it moves into the memory tier.
@@ -234,7 +217,7 @@ impl Cache {
         id: crate::store::EntryId,
     ) -> Result<Option<Arc<Entry>>, Reason> {
         let record = store.get(id).await.map_err(|fault| Reason::from(&fault))?;
-        let max_bytes = self.config.max_entry.bytes();
+        let max_bytes = self.config().max_entry.bytes();
         let entry = record.and_then(|record| Entry::from_record(record, max_bytes));
         // Purged, but still on its way out of the store.
         let entry = entry.filter(|entry| self.fences.as_ref().is_none_or(|all| !all.stop(entry)));

@@ -14,6 +14,7 @@ pub(super) fn all(config: &mut Config) -> Vec<(String, String)> {
     listen(config, &mut wrong);
     upstreams(&config.upstream, &mut wrong);
     semantic(config, &mut wrong);
+    telemetry(config, &mut wrong);
     limits(config, &mut wrong);
     store(&config.store, &mut wrong);
     wrong
@@ -48,6 +49,12 @@ fn listen(config: &mut Config, wrong: &mut Wrong) {
     if tls.cert.is_some() != tls.key.is_some() {
         say(wrong, "tls", "tls.cert and tls.key belong together: one of them is not set");
     }
+    if tls.client_crl.is_some() && tls.client_ca.is_none() {
+        say(wrong, "tls.client_crl", "needs tls.client_ca, whose certificates it revokes");
+    }
+    if tls.alpn.is_empty() {
+        say(wrong, "tls.alpn", "is empty: name \"h2\", \"http/1.1\" or both, best first");
+    }
 }
 
 fn upstreams(upstreams: &[Upstream], wrong: &mut Wrong) {
@@ -79,12 +86,52 @@ fn upstreams(upstreams: &[Upstream], wrong: &mut Wrong) {
         if !upstream.check.is_empty() && !upstream.check.starts_with('/') {
             say(wrong, &key("check"), "expected a path such as \"/health\"");
         }
+        if upstream.budget.is_some_and(|budget| budget.get().is_zero()) {
+            say(wrong, &key("budget"), "must be longer than zero");
+        }
+        if !(upstream.budget_share > 0.0 && upstream.budget_share < 1.0) {
+            say(wrong, &key("budget_share"), "expected a share in (0, 1): 0.99 is 99 %");
+        }
         for route in &upstream.routes {
+            let headers = format!("{:?}", upstream.headers);
             if !route.starts_with('/') {
                 say(wrong, &key("routes"), format!("`{route}` must begin with `/`"));
-            } else if !routes.insert(route) {
-                say(wrong, &key("routes"), format!("`{route}` is already another upstream's"));
+            } else if !routes.insert((route, headers, &upstream.models)) {
+                let message = format!(
+                    "`{route}` is already another upstream's: tell them apart by `models` or \
+                     `headers`"
+                );
+                say(wrong, &key("routes"), message);
             }
+        }
+        if upstream.cert.is_some() != upstream.key.is_some() {
+            say(wrong, &key("cert"), "cert and key belong together: one of them is not set");
+        }
+        if upstream.hedge.is_some_and(|after| after.get().is_zero()) {
+            say(wrong, &key("hedge"), "must be longer than zero, or \"\" for never");
+        }
+        if !(upstream.hedge_share > 0.0 && upstream.hedge_share <= 1.0) {
+            say(wrong, &key("hedge_share"), "expected a share in (0, 1]: 0.05 is 5 %");
+        }
+    }
+    failover(upstreams, wrong);
+}
+
+/// Whoever stands in must exist, be another, and understand the same requests.
+fn failover(upstreams: &[Upstream], wrong: &mut Wrong) {
+    for (index, upstream) in upstreams.iter().enumerate() {
+        for name in &upstream.failover {
+            let message = match upstreams.iter().find(|one| one.name == *name) {
+                None => format!("no upstream is named `{name}`"),
+                Some(one) if one.name == upstream.name => {
+                    "an upstream cannot stand in for itself".into()
+                }
+                Some(one) if one.dialect != upstream.dialect => {
+                    format!("`{name}` speaks another dialect: it would not understand the request")
+                }
+                Some(_) => continue,
+            };
+            say(wrong, &format!("upstream[{index}].failover"), message);
         }
     }
 }
@@ -157,6 +204,40 @@ fn store(store: &Store, wrong: &mut Wrong) {
     }
 }
 
+fn telemetry(config: &Config, wrong: &mut Wrong) {
+    let telemetry = &config.telemetry;
+    if let Some(endpoint) = &telemetry.otlp_endpoint {
+        let uri: Option<Uri> = endpoint.parse().ok();
+        let known = uri.is_some_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
+        });
+        if !known {
+            let message = "expected a URL such as \"http://127.0.0.1:4317\"";
+            say(wrong, "telemetry.otlp_endpoint", message);
+        } else if endpoint.contains(['@', '?']) {
+            // It is logged.
+            let message = "holds a credential: those belong into telemetry.headers";
+            say(wrong, "telemetry.otlp_endpoint", message);
+        }
+    }
+    if !(0.0..=1.0).contains(&telemetry.sample) {
+        say(wrong, "telemetry.sample", "expected a share in [0, 1]: 0.05 is 5 %");
+    }
+    for (model, price) in &config.prices.models {
+        if !(price.input >= 0.0 && price.output >= 0.0) {
+            let key = format!("prices.models.{model}");
+            say(wrong, &key, "expected US dollars per million tokens, from 0");
+        }
+    }
+    for (name, value) in &telemetry.headers {
+        let good = http::HeaderName::try_from(name).is_ok()
+            && http::HeaderValue::try_from(value.as_str()).is_ok();
+        if !good {
+            say(wrong, "telemetry.headers", format!("`{name}` or its value cannot be a header"));
+        }
+    }
+}
+
 fn limits(config: &Config, wrong: &mut Wrong) {
     let counts = [
         ("limits.connections", config.limits.connections),
@@ -166,6 +247,7 @@ fn limits(config: &Config, wrong: &mut Wrong) {
         ("embed.max_batch", config.embed.max_batch),
         ("store.queue", config.store.queue),
         ("store.compact_after", config.store.compact_after),
+        ("telemetry.queue", config.telemetry.queue),
     ];
     for (key, value) in counts {
         if value == 0 {
@@ -190,7 +272,7 @@ fn limits(config: &Config, wrong: &mut Wrong) {
 
 /// Durations that stop the service when they are zero.
 fn durations(config: &Config, wrong: &mut Wrong) {
-    let never_zero: [(&str, Span); 14] = [
+    let never_zero: [(&str, Span); 15] = [
         ("limits.header_time", config.limits.header_time),
         ("limits.handshake_time", config.limits.handshake_time),
         ("limits.body_idle", config.limits.body_idle),
@@ -199,6 +281,7 @@ fn durations(config: &Config, wrong: &mut Wrong) {
         ("timeouts.connect", config.timeouts.connect),
         ("timeouts.handshake", config.timeouts.handshake),
         ("timeouts.first_byte", config.timeouts.first_byte),
+        ("timeouts.first_token", config.timeouts.first_token),
         ("timeouts.idle", config.timeouts.idle),
         ("timeouts.lifetime", config.timeouts.lifetime),
         ("timeouts.pool_idle", config.timeouts.pool_idle),

@@ -15,6 +15,8 @@ pub enum Alone {
     NoWords,
     /// Its truth moves with the clock: exact only, with a short time to live, never stale.
     Volatile,
+    /// It holds text that nobody sees and a model may read.
+    HiddenText,
     /// Longer than the embedder's window: two texts may differ where it does not look.
     OverWindow,
 }
@@ -26,6 +28,7 @@ impl Alone {
             Self::TooShort => "too_short",
             Self::NoWords => "no_words",
             Self::Volatile => "volatile",
+            Self::HiddenText => "hidden_text",
             Self::OverWindow => "over_window",
         }
     }
@@ -44,6 +47,9 @@ pub fn alone(reading: &Reading) -> Option<Alone> {
     let topic = reading.topic().count();
     let fewest = if reading.script.runs_on() { FEWEST_SIGNS } else { FEWEST_WORDS };
     let spoken = reading.tokens.iter().any(|t| t.class != Class::Symbol);
+    if reading.hides {
+        return Some(Alone::HiddenText);
+    }
     if !spoken {
         return Some(Alone::NoWords);
     }
