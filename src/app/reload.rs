@@ -77,7 +77,7 @@ impl Reloader {
         let mut next = House::clone(&old);
         if changes.contains(&Change::Upstreams) {
             next.upstreams = old.upstreams.reopened(&config)?;
-            next.routes = open::routes(&config, &old.observer);
+            open::promises(&config, &next.upstreams, &old.observer);
         }
         // From here on nothing can fail.
         next.config = config;

@@ -174,6 +174,12 @@ fn semantic(config: &Config, wrong: &mut Wrong) {
             say(wrong, "cache.semantic.guards", format!("unknown guard `{guard}`: `{known}`"));
         }
     }
+    for (index, template) in config.cache.template.iter().enumerate() {
+        if template.after.is_empty() {
+            let key = format!("cache.template[{index}].after");
+            say(wrong, &key, "is missing: the text before the question, such as \"Question:\"");
+        }
+    }
     if config.cache.max_temperature.is_nan() || config.cache.max_temperature < 0.0 {
         say(wrong, "cache.max_temperature", "expected a number from 0");
     }
