@@ -191,6 +191,9 @@ pub struct Upstream {
     /// Connections to each replica that are opened ahead.
     #[serde(default)]
     pub warm: usize,
+    /// Path of the replicas' own Prometheus metrics; empty: they are not looked at.
+    #[serde(default)]
+    pub metrics: String,
     /// What is promised: the first piece of an answer within so long. Empty: nothing.
     #[serde(default, deserialize_with = "units::optional_span")]
     pub budget: Option<Span>,

@@ -11,6 +11,7 @@ use crate::{
     config::{Config, Policy, StoreKind},
     embed::{
         Embedder,
+        counted::Counted,
         local::{Local, LocalOptions},
     },
     exchange::House,
@@ -27,6 +28,7 @@ use crate::{
 pub(super) struct Opened {
     pub(super) house: Arc<House>,
     pub(super) embedder: Option<Arc<Local>>,
+    pub(super) counted: Option<Arc<Counted>>,
     pub(super) observer: Arc<Observer>,
     pub(super) exporter: Option<Exporter>,
 }
@@ -49,9 +51,10 @@ pub(super) async fn house(
     promises(config, &upstreams, &observer);
     let key = tenant_key_of(config)?;
     let (embedder, store) = tiers(config, health).await;
+    let counted = embedder.clone().map(|local| counted(local, health));
     let cache = Cache::new(
         config.cache.clone(),
-        embedder.clone().map(|local| local as Arc<dyn Embedder>),
+        counted.clone().map(|counted| counted as Arc<dyn Embedder>),
         store,
         config.store.queue,
         (config.store.kind != StoreKind::Off).then(|| config.store.path.join("learned.json")),
@@ -68,7 +71,18 @@ pub(super) async fn house(
         tasks: TaskTracker::new(),
         config: config.clone(),
     };
-    Ok(Opened { house: Arc::new(house), embedder, observer, exporter })
+    Ok(Opened { house: Arc::new(house), embedder, counted, observer, exporter })
+}
+
+/// Keeps count of what the embedder does, and says when it has stopped to answer.
+fn counted(embedder: Arc<Local>, health: &Health) -> Arc<Counted> {
+    let counted = Arc::new(Counted::new(embedder));
+    let watched = counted.clone();
+    health.watch("embedder", move || match watched.trouble() {
+        None => Part::Ok,
+        Some(trouble) => Part::Degraded(trouble),
+    });
+    counted
 }
 
 /// The metrics of each upstream, and what is promised of it. Requests in its first dialect count
@@ -161,7 +175,6 @@ async fn tiers(config: &Config, health: &Arc<Health>) -> Tiers {
         took = ?begun.elapsed(),
         "embedder warm"
     );
-    health.watch("embedder", || Part::Ok);
     match store::open(&config.store, identity).await {
         Ok(store) => {
             let report = store.report();

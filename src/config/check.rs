@@ -86,6 +86,9 @@ fn upstreams(upstreams: &[Upstream], wrong: &mut Wrong) {
         if !upstream.check.is_empty() && !upstream.check.starts_with('/') {
             say(wrong, &key("check"), "expected a path such as \"/health\"");
         }
+        if !upstream.metrics.is_empty() && !upstream.metrics.starts_with('/') {
+            say(wrong, &key("metrics"), "expected a path such as \"/metrics\"");
+        }
         if upstream.budget.is_some_and(|budget| budget.get().is_zero()) {
             say(wrong, &key("budget"), "must be longer than zero");
         }
