@@ -179,9 +179,9 @@ impl Observer {
         route
     }
 
-    /// What is promised to those who use a route; the first word on it counts.
+    /// What is promised to those who use a route; said again, the last word counts.
     pub fn promise(&self, route: &Route, promise: Promise) {
-        route.slo.get_or_init(|| self.metrics.slo(&route.name, promise));
+        route.slo.get_or_init(|| self.metrics.slo(&route.name, promise)).renew(promise);
     }
 
     /// The handle of requests that reached no upstream's route (`none`).

@@ -6,7 +6,7 @@ use http::{Uri, uri::Scheme};
 
 use crate::cache::guards::Guard;
 
-use super::{Config, Family, Span, Upstream};
+use super::{Config, Family, Span, Store, Upstream};
 
 /// Every violated rule, as (key, message). Also settles what one setting implies for another.
 pub(super) fn all(config: &mut Config) -> Vec<(String, String)> {
@@ -17,6 +17,7 @@ pub(super) fn all(config: &mut Config) -> Vec<(String, String)> {
     semantic(config, &mut wrong);
     telemetry(config, &mut wrong);
     limits(config, &mut wrong);
+    store(&config.store, &mut wrong);
     wrong
 }
 
@@ -116,6 +117,9 @@ fn upstreams(upstreams: &[Upstream], wrong: &mut Wrong) {
         if !upstream.check.is_empty() && !upstream.check.starts_with('/') {
             say(wrong, &key("check"), "expected a path such as \"/health\"");
         }
+        if !upstream.metrics.is_empty() && !upstream.metrics.starts_with('/') {
+            say(wrong, &key("metrics"), "expected a path such as \"/metrics\"");
+        }
         if upstream.budget.is_some_and(|budget| budget.get().is_zero()) {
             say(wrong, &key("budget"), "must be longer than zero");
         }
@@ -212,6 +216,31 @@ fn semantic(config: &Config, wrong: &mut Wrong) {
     }
     if config.cache.max_temperature.is_nan() || config.cache.max_temperature < 0.0 {
         say(wrong, "cache.max_temperature", "expected a number from 0");
+    }
+}
+
+fn store(store: &Store, wrong: &mut Wrong) {
+    if !store.kind.is_remote() {
+        return;
+    }
+    if store.url.is_empty() {
+        say(wrong, "store.url", "is missing: where the server is, \"http://HOST:PORT\"");
+    } else if let Err(message) = base_url(&store.url) {
+        say(wrong, "store.url", message);
+    }
+    let counts = [
+        ("store.in_flight", store.in_flight as u64),
+        ("store.replicas", store.replicas.into()),
+        ("store.shards", store.shards.into()),
+        ("store.write_consistency", store.write_consistency.into()),
+    ];
+    for (key, value) in counts {
+        if value == 0 || value > 4096 {
+            say(wrong, key, "expected 1 to 4096");
+        }
+    }
+    if store.timeout.get().is_zero() {
+        say(wrong, "store.timeout", "must be longer than zero");
     }
 }
 
