@@ -25,7 +25,7 @@ use crate::{
     admin::{self, Admin, Health, Phase, Reload as _},
     config::Config,
     exchange::{Doorman, House},
-    front::{BindError, Front, Signals},
+    front::{BindError, Front, Signals, lanes::Lanes},
     observe::log::Dropped,
     upstream::{OpenError, sight::Sight},
 };
@@ -63,7 +63,9 @@ pub async fn run(config: Config, reread: Reread, dropped: Dropped) -> Result<(),
     let health = Arc::new(Health::new());
     let signals = Signals::default();
     let watcher = watch_signals(&config, &health, &signals)?;
-    let front = Front::bind(&config).await?;
+    let lanes = Lanes::start(config.listen.threads);
+    let lanes = Arc::new(lanes.map_err(|error| StartFault::Process(error.to_string()))?);
+    let front = Front::bind(&config).await?.on(lanes.clone());
     let admin_listener = bind_admin(&config).await?;
 
     let tasks = TaskTracker::new();
@@ -122,6 +124,7 @@ pub async fn run(config: Config, reread: Reread, dropped: Dropped) -> Result<(),
     saver.abort();
     watcher.abort();
     hang_ups.abort();
+    drop(lanes);
     tracing::info!("stopped");
     Ok(())
 }

@@ -69,6 +69,8 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Listen {
+    /// Threads that serve client connections; 0 = one a core.
+    pub threads: usize,
     /// Clear-text HTTP/1.1 and HTTP/2.
     #[serde(deserialize_with = "units::optional")]
     pub http: Option<SocketAddr>,

@@ -9,6 +9,7 @@ mod call;
 mod explain;
 mod forward;
 mod journey;
+mod reading;
 mod report;
 mod routing;
 
@@ -19,7 +20,10 @@ use http::{Request, Response, request::Parts};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 
-pub use self::explain::{Asked, Told};
+pub use self::{
+    explain::{Asked, Told},
+    reading::Readings,
+};
 use self::{
     batch::{Forward, Item},
     call::{Keying, cacheable, call},
@@ -76,6 +80,8 @@ pub struct House {
     pub observer: Arc<Observer>,
     /// Journeys; awaited at the end of the drain.
     pub tasks: TaskTracker,
+    /// Bodies that were read before, under this configuration.
+    pub readings: Readings,
 }
 
 /// Opens the house to the front: to each request the one that stands then.
@@ -134,7 +140,7 @@ async fn story(
     record.bytes_in = body.len() as u64;
     record.stages.lap(Stage::Read);
 
-    let prompt = match dialect.read(call(house, parts, &body)) {
+    let prompt = match reading::read(house, &dialect, parts, &body).await {
         Ok(prompt) => prompt,
         Err(why) => return forward(house, upstream, parts, body, why.into(), record).await,
     };

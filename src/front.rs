@@ -15,6 +15,7 @@ pub mod admission;
 pub mod body;
 mod connection;
 pub mod hygiene;
+pub mod lanes;
 mod listen;
 mod pace;
 mod serve;
@@ -131,6 +132,7 @@ pub struct Front {
     drain_deadline: Duration,
     tls: Option<Arc<tls::ServerTls>>,
     tally: Arc<Tally>,
+    lanes: Option<Arc<lanes::Lanes>>,
 }
 
 impl Front {
@@ -147,7 +149,16 @@ impl Front {
             drain_deadline: config.drain.deadline.get(),
             tls,
             tally: Arc::default(),
+            lanes: None,
         })
+    }
+
+    /// Deals connections to these lanes instead of serving them on the caller's runtime. What was
+    /// begun on a lane ends with it: keep them while an unfinished answer may still be wanted.
+    #[must_use]
+    pub fn on(mut self, lanes: Arc<lanes::Lanes>) -> Self {
+        self.lanes = Some(lanes);
+        self
     }
 
     /// Where clients can connect.

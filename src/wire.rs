@@ -121,7 +121,7 @@ pub struct Prompt {
     pub temperature: Option<f64>,
     /// How the conversation begins, up to [`OPENING_MAX`] bytes of its texts: model servers keep
     /// what they computed for it, so equal openings should go to the same replica.
-    pub opening: Vec<u8>,
+    pub opening: Bytes,
 }
 
 /// The most bytes of a [`Prompt::opening`].
@@ -287,6 +287,12 @@ pub trait Dialect: Send + Sync + 'static {
     /// part of the key).
     fn keyed_query<'q>(&self, query: &'q str) -> Cow<'q, str> {
         Cow::Borrowed(query)
+    }
+
+    /// The headers that [`Self::read`] looks at. What the same bytes read as is remembered, by the
+    /// path, the query and these: one that is missing here would be taken from an earlier request.
+    fn reads_headers(&self) -> &'static [&'static str] {
+        &[]
     }
 
     /// Reads a request.

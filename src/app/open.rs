@@ -14,7 +14,7 @@ use crate::{
         counted::Counted,
         local::{Local, LocalOptions},
     },
-    exchange::House,
+    exchange::{House, Readings},
     front::{
         admission::Admission,
         tenant::{Tenants, tenant_key},
@@ -69,6 +69,7 @@ pub(super) async fn house(
         upstreams,
         observer: observer.clone(),
         tasks: TaskTracker::new(),
+        readings: Readings::default(),
         config: config.clone(),
     };
     Ok(Opened { house: Arc::new(house), embedder, counted, observer, exporter })

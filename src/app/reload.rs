@@ -15,7 +15,7 @@ use super::open;
 use crate::{
     admin::Reload,
     config::{Change, Config, Problems, changes},
-    exchange::House,
+    exchange::{House, Readings},
     front::tls::{ServerTls, TlsError},
     upstream::{OpenError, sight::Sight},
 };
@@ -86,6 +86,7 @@ impl Reloader {
             self.sight.watch(&config);
         }
         next.config = config;
+        next.readings = Readings::default();
         next.admission.resize(next.config.limits.requests);
         next.cache.configure(next.config.cache.clone());
         if let Some((tls, loaded)) = certificates {

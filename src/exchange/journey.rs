@@ -203,7 +203,7 @@ pub(super) async fn ask(errand: &Errand) -> Result<Reply, Fault> {
     let all = std::iter::once(&errand.upstream).chain(upstreams.after(&errand.upstream));
     let prefix = all.into_iter().any(|upstream| upstream.uses_prefix());
     let call = Call {
-        prefix: prefix.then(|| Prefix::of([errand.prompt.opening.as_slice()])),
+        prefix: prefix.then(|| Prefix::of([&*errand.prompt.opening])),
         ears: shape.is_events().then_some((dialect, shape)),
     };
     let wanted = routing::Errand { head: &head, body: &errand.body, call: Some(call) };

@@ -71,6 +71,17 @@ pub(super) enum Accepted {
     Unix(UnixStream),
 }
 
+impl Accepted {
+    /// The same connection, with its events coming to the runtime that this is called on.
+    pub(super) fn here(self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(stream) => Self::Tcp(TcpStream::from_std(stream.into_std()?)?),
+            Self::Tls(stream) => Self::Tls(TcpStream::from_std(stream.into_std()?)?),
+            Self::Unix(stream) => Self::Unix(UnixStream::from_std(stream.into_std()?)?),
+        })
+    }
+}
+
 /// Binds everything but the admin listener. On an error what was bound is dropped again.
 pub(super) async fn bind_all(listen: &Listen) -> Result<Vec<Listener>, BindError> {
     let mut bound = Vec::new();
@@ -211,7 +222,7 @@ mod tests {
     use super::*;
 
     fn nowhere() -> Listen {
-        Listen { http: None, https: None, unix: None, admin: None }
+        Listen { threads: 0, http: None, https: None, unix: None, admin: None }
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Front, Handler, Origin, Peer, Signals, connection,
+    lanes::Lanes,
     listen::{Accepted, Listener},
     pace::Streams,
     stall::Stall,
@@ -85,6 +86,7 @@ pub(super) struct Shared<H> {
     /// After ALPN has settled on HTTP/2.
     http2: Builder<Streams>,
     tls: Option<Arc<ServerTls>>,
+    lanes: Option<Arc<Lanes>>,
     handshakes: Semaphore,
     slots: Arc<Semaphore>,
     tracker: TaskTracker,
@@ -93,7 +95,7 @@ pub(super) struct Shared<H> {
 }
 
 pub(super) async fn run<H: Handler>(front: Front, handler: H, signals: Signals) -> Drained {
-    let Front { listeners, limits, drain_deadline, tls, tally } = front;
+    let Front { listeners, limits, drain_deadline, tls, tally, lanes } = front;
     let (tracker, cut) = (TaskTracker::new(), CancellationToken::new());
     let streams = Streams {
         tracker: tracker.clone(),
@@ -108,6 +110,7 @@ pub(super) async fn run<H: Handler>(front: Front, handler: H, signals: Signals) 
         http2: either.clone().http2_only(),
         either,
         tls,
+        lanes,
         handshakes: Semaphore::new(HANDSHAKES),
         // Each listener takes its slot before it accepts; an idle one must not starve the others.
         slots: Arc::new(Semaphore::new(limits.connections + listeners.len().saturating_sub(1))),
@@ -174,12 +177,17 @@ fn spawn<H: Handler>(
         }
     };
     let cut = shared.cut.clone();
-    shared.tracker.spawn(async move { cut.run_until_cancelled(task).await });
+    let task = async move { cut.run_until_cancelled(task).await };
+    match shared.lanes.as_deref().and_then(Lanes::next) {
+        Some(lane) => shared.tracker.spawn_on(task, lane),
+        None => shared.tracker.spawn(task),
+    };
 }
 
 async fn serve<H: Handler>(socket: Accepted, origin: Origin, shared: &Arc<Shared<H>>) {
     let stall = shared.limits.write_stall.get();
     let clear = Peer { origin, tls: None };
+    let Ok(socket) = socket.here() else { return };
     match socket {
         Accepted::Tcp(stream) => {
             let io = Stall::new(stream, stall, Arc::clone(&shared.tally));

@@ -210,7 +210,7 @@ impl<'r> Conversation<'r> {
             turn: self.turn.finalize(),
             question,
             temperature: manner.temperature,
-            opening: self.opening,
+            opening: self.opening.into(),
         }
     }
 }

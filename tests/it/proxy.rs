@@ -7,7 +7,7 @@ use reprise::{
     cache::{Cache, flight::Flights, reason::Reason},
     config::{self, Config, Overrides},
     embed::Embedder,
-    exchange::{Doorman, House},
+    exchange::{Doorman, House, Readings},
     front::{
         Address, Front, Signals,
         admission::Admission,
@@ -204,6 +204,7 @@ impl Setup {
             upstreams: Upstreams::open(&config).unwrap(),
             observer,
             tasks: TaskTracker::new(),
+            readings: Readings::default(),
             config,
         });
         let signals = Signals::default();

@@ -47,6 +47,10 @@ impl Dialect for Infer {
     }
 
     /// Without it a client cannot tell where the JSON ends.
+    fn reads_headers(&self) -> &'static [&'static str] {
+        &["inference-header-content-length"]
+    }
+
     fn header(&self, body: &[u8], content_type: &str) -> Option<(HeaderName, HeaderValue)> {
         if content_type.starts_with("application/json") {
             return None;
