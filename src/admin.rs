@@ -9,6 +9,7 @@ mod authority;
 mod dashboard;
 mod entries;
 mod events;
+mod feedback;
 mod health;
 mod listener;
 mod purge;
@@ -84,6 +85,7 @@ impl Admin {
             .route("/api/v1/stats", get(stats))
             .route("/api/v1/entries/{id}", get(entries::show).delete(entries::delete))
             .route("/api/v1/purge", post(purge::purge))
+            .route("/api/v1/feedback", post(feedback::feedback))
             .route("/api/v1/events", get(events::events))
             .fallback(async || Refusal::NOT_FOUND)
             .method_not_allowed_fallback(async || Refusal::METHOD_NOT_ALLOWED)

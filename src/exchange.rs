@@ -8,7 +8,7 @@ mod forward;
 mod journey;
 mod report;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{Method, Request, Response, header, request::Parts};
 use hyper::body::Incoming;
@@ -28,7 +28,7 @@ use crate::{
         semantic::Times,
         verdict::Ruling,
     },
-    config::Config,
+    config::{Config, Replay},
     fault::{Fault, Kind},
     front::{
         Handler, Peer,
@@ -71,6 +71,14 @@ pub struct House {
     pub tasks: TaskTracker,
 }
 
+impl House {
+    /// The life of an upstream's answers.
+    fn ttl(&self, upstream: &Upstream) -> Duration {
+        let named = self.config.upstream.iter().find(|one| one.name == upstream.name());
+        named.and_then(|one| one.ttl).unwrap_or(self.config.cache.ttl).get()
+    }
+}
+
 /// Opens the house to the front.
 pub struct Doorman(pub Arc<House>);
 
@@ -89,6 +97,10 @@ impl Handler for Doorman {
             Ok(_) => story(house, peer, &mut parts, incoming, &mut record).await,
             Err(fault) => Err(fault.clone()),
         };
+        if house.config.cache.replay == Replay::Paced {
+            let left = record.upstream_saved.saturating_sub(record.stages.elapsed());
+            tokio::time::sleep(left).await;
+        }
         let response = told.unwrap_or_else(|fault| {
             record.outcome = Outcome::Error;
             record.fault = Some(fault.kind);
@@ -138,11 +150,13 @@ async fn story(
     if let Ok(question) = &prompt.question {
         record.prompt(question);
     }
-    let plan = match policy::decide(&house.config.cache, &control, &prompt) {
+    let plan = match policy::decide(&house.config.cache, house.ttl(upstream), &control, &prompt) {
         Ok(plan) => plan,
         Err(reason) => return forward(upstream, parts, body, reason, record).await,
     };
-    let key = key(house, &scope, &control, upstream, dialect, parts, &prompt);
+    let mut key = key(house, &scope, &control, upstream, dialect, parts, &prompt);
+    let address = peer.address().map(|address| address.ip());
+    key.principal = house.tenants.principal(&parts.headers, address);
     record.stages.lap(Stage::Key);
 
     let known = house.cache.exact(&key, &plan);
@@ -210,7 +224,7 @@ fn replay(
     record.tokens_prompt = entry.usage.map(|usage| usage.prompt);
     record.tokens_completion = entry.usage.map(|usage| usage.completion);
     record.tokens_saved = usage.prompt + usage.completion;
-    record.upstream_saved = std::time::Duration::from_millis(entry.upstream_ms);
+    record.upstream_saved = Duration::from_millis(entry.upstream_ms);
     record.outcome = match hit.kind {
         HitKind::Exact => Outcome::HitExact,
         HitKind::Stale => Outcome::HitStale,

@@ -23,6 +23,7 @@ mod similarity;
 mod sources;
 mod stages;
 mod stats;
+mod wrong_hits;
 
 use std::{sync::Arc, time::SystemTime};
 

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 
 use crate::{
     admin::{Entries, EntryView, PurgeMode},
-    cache::{Tier, entry::Entry, reason::Reason},
+    cache::{Mark, Tier, entry::Entry, reason::Reason},
     config::Mode,
     embed::{Embedder as _, local::Local},
     exchange::House,
@@ -97,6 +97,7 @@ impl Sources for Reports {
                 Mode::Shadow => "shadow",
             },
             min_similarity: semantic.min_similarity,
+            verdict: self.house.cache.verdict_report(),
         }
     }
 
@@ -115,6 +116,10 @@ impl Entries for Reports {
 
     fn delete(&self, id: EntryId) -> BoxFuture<'_, Result<u64, StoreFault>> {
         Box::pin(self.house.cache.delete(id))
+    }
+
+    fn mark(&self, id: EntryId, mark: Mark) -> BoxFuture<'_, Result<Option<u64>, StoreFault>> {
+        Box::pin(self.house.cache.mark(id, mark))
     }
 
     fn purge(&self, selector: Selector, mode: PurgeMode) -> BoxFuture<'_, Result<u64, StoreFault>> {

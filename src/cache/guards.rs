@@ -9,6 +9,7 @@
 mod align;
 mod alone;
 mod change;
+mod clock;
 mod code;
 mod glyphs;
 mod lexicon;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use align::Alignment;
 pub use alone::{Alone, alone};
+pub use clock::Clock;
 pub use reading::Reading;
 pub use unicode::plain;
 

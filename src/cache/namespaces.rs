@@ -8,19 +8,23 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::value::RawValue;
 
 use super::{
     guards::{Guard, GuardSet, Reading},
     verdict::{
-        Decision, Namespace, Neighbour, Settings, first_prior::first_prior, posterior::Belief,
+        Decision, Namespace, NamespaceReport, Neighbour, Principal, Settings,
+        first_prior::first_prior, posterior::Belief,
     },
 };
 use crate::{config, store};
 
 /// The most namespaces that learn; a tenant beyond them is decided for by the first prior alone.
 const NAMESPACES_MAX: usize = 10_000;
+
+/// A namespace that is held for the moment.
+pub(super) type Shared<'a> = MutexGuard<'a, Namespace>;
 
 /// Learned state by tenant and model.
 pub struct Namespaces {
@@ -33,8 +37,13 @@ pub struct Namespaces {
 
 impl Namespaces {
     /// Reads what was learned before from `path`; a file that cannot be read is set aside, never
-    /// deleted, and learning begins anew.
-    pub fn open(config: &config::Semantic, model: &str, path: Option<PathBuf>) -> Self {
+    /// deleted, and learning begins anew. `confirmations` is 0 where nobody shares a scope.
+    pub fn open(
+        config: &config::Semantic,
+        model: &str,
+        confirmations: usize,
+        path: Option<PathBuf>,
+    ) -> Self {
         let guards = config.guards.iter().filter_map(|name| Guard::from_name(name));
         let settings = Settings {
             policy: config.policy,
@@ -49,6 +58,7 @@ impl Namespaces {
                 config::Policy::Threshold | config::Policy::Off => 0.0,
             },
             guards: GuardSet::of(&guards.collect::<Vec<_>>()),
+            confirmations,
         };
         let namespaces =
             Self { settings, prior: first_prior(model), learned: Mutex::new(HashMap::new()), path };
@@ -120,13 +130,32 @@ impl Namespaces {
     pub fn learns(&self) -> bool {
         matches!(self.settings.policy, config::Policy::Verified | config::Policy::Vcache)
     }
+
+    /// Are fresh answers compared with stored ones at all?
+    pub fn compares(&self) -> bool {
+        self.learns() || self.settings.confirmations > 0
+    }
+
+    /// What each namespace says of itself: tenant, model, counts.
+    pub fn reports(&self) -> Vec<(String, String, NamespaceReport)> {
+        let all: Vec<_> = {
+            let learned = self.learned.lock();
+            learned.iter().map(|(name, one)| (name.clone(), one.clone())).collect()
+        };
+        let named = |(name, one): (String, Arc<Mutex<Namespace>>)| {
+            let (tenant, model) = name.split_once(' ').unwrap_or((&name, ""));
+            (tenant.to_owned(), model.to_owned(), one.lock().report())
+        };
+        all.into_iter().map(named).collect()
+    }
 }
 
-/// What a namespace says of a question and its near ones.
+/// What a namespace says of a question and its near ones; it is acted on.
 pub fn decide(
     namespace: &Mutex<Namespace>,
     question: &Reading,
     near: &[store::Neighbour],
+    asker: Principal,
 ) -> Decision {
     let near: Vec<_> = near
         .iter()
@@ -136,7 +165,11 @@ pub fn decide(
             text: &one.question,
         })
         .collect();
-    namespace.lock().decide(question, &near, draw())
+    let mut space = namespace.lock();
+    let mut decision = space.assess(question, &near, draw());
+    space.hold_back(&mut decision, asker);
+    space.book(&decision);
+    decision
 }
 
 /// A uniform number in 0..1. Where the system gives no randomness nothing is audited: better than
@@ -188,10 +221,10 @@ mod tests {
     fn what_was_learned_survives_and_stays_apart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("verdict.json");
-        let one = Namespaces::open(&semantic(), "all-MiniLM-L6-v2", Some(path.clone()));
+        let one = Namespaces::open(&semantic(), "all-MiniLM-L6-v2", 0, Some(path.clone()));
         one.of("t1", "m").lock().reject(super::super::verdict::AnswerId(7));
         one.save().unwrap();
-        let two = Namespaces::open(&semantic(), "all-MiniLM-L6-v2", Some(path));
+        let two = Namespaces::open(&semantic(), "all-MiniLM-L6-v2", 0, Some(path));
         let quarantined = |tenant: &str| {
             two.of(tenant, "m").lock().is_quarantined(super::super::verdict::AnswerId(7))
         };
@@ -204,7 +237,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("verdict.json");
         std::fs::write(&path, "{").unwrap();
-        let _ = Namespaces::open(&semantic(), "x", Some(path.clone()));
+        let _ = Namespaces::open(&semantic(), "x", 0, Some(path.clone()));
         assert!(!path.exists());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }

@@ -82,7 +82,7 @@ impl Run {
             }
             Ruling::Suspended => self.suspended += 1,
             Ruling::Guarded => self.guarded += 1,
-            Ruling::Doubtful | Ruling::NoNeighbour | Ruling::Off => {}
+            Ruling::Unconfirmed | Ruling::Doubtful | Ruling::NoNeighbour | Ruling::Off => {}
         }
     }
 }

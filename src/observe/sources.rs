@@ -6,7 +6,9 @@
 use prometheus::{Counter, GaugeVec, Opts, core::Collector, proto::MetricFamily};
 use serde::Serialize;
 
-use crate::store::StoreReport;
+use super::wrong_hits;
+
+use crate::{cache::VerdictReport, store::StoreReport};
 
 /// Where the reports come from. Each call is cheap and never waits.
 pub trait Sources: Send + Sync + 'static {
@@ -37,6 +39,9 @@ pub struct SemanticReport {
     pub mode: &'static str,
     /// `cache.semantic.min_similarity`.
     pub min_similarity: f32,
+    /// How often it is wrong, and who says so.
+    #[serde(flatten)]
+    pub verdict: VerdictReport,
 }
 
 /// The memory tier.
@@ -138,6 +143,7 @@ pub(super) fn families(sources: &dyn Sources) -> Result<Vec<MetricFamily>, prome
         embed(&mut sampled, &report)?;
     }
     upstreams(&mut sampled, &sources.upstreams())?;
+    wrong_hits::families(&mut sampled, &sources.semantic().verdict)?;
     sampled.counter(
         "reprise_log_dropped_lines_total",
         "Lines of the log that were dropped since nobody read it fast enough.",
@@ -146,7 +152,7 @@ pub(super) fn families(sources: &dyn Sources) -> Result<Vec<MetricFamily>, prome
     Ok(sampled.0)
 }
 
-type Done = Result<(), prometheus::Error>;
+pub(super) type Done = Result<(), prometheus::Error>;
 
 fn memory(out: &mut Sampled, report: &MemoryReport) -> Done {
     out.gauge("reprise_memory_entries", "Entries of the memory tier.", report.entries)?;

@@ -1,6 +1,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::*;
+use crate::cache::{JudgeReport, VerdictReport, WrongHits};
 use crate::store::StoreReport;
 
 /// Rooms that all have something to say.
@@ -39,7 +40,15 @@ impl Sources for Rooms {
     }
 
     fn semantic(&self) -> SemanticReport {
-        SemanticReport { policy: "threshold", mode: "serve", min_similarity: 0.95 }
+        let rate =
+            WrongHits { tenant: "all".into(), point: 0.5, high: 1.0, ..WrongHits::default() };
+        let judge = JudgeReport { state: "sound", judged_total: 3, ..JudgeReport::default() };
+        SemanticReport {
+            policy: "threshold",
+            mode: "serve",
+            min_similarity: 0.95,
+            verdict: VerdictReport { wrong_hits: vec![rate], judge: Some(judge) },
+        }
     }
 
     fn dropped_log_lines(&self) -> u64 {

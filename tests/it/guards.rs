@@ -1,5 +1,5 @@
 //! The project's own adversarial pairs, by the guards alone.
-use reprise::cache::guards::{Alone, Guard, GuardSet, Reading, alone, differences};
+use reprise::cache::guards::{Alone, Clock, Guard, GuardSet, Reading, alone, differences};
 
 #[derive(serde::Deserialize)]
 struct Row {
@@ -40,7 +40,7 @@ fn guards_tell_every_pair_apart() {
 fn prompts_are_classed() {
     for line in include_str!("../data/alone.jsonl").lines() {
         let row: Prompt = serde_json::from_str(line).unwrap();
-        let class = alone(&Reading::of(&row.prompt)).map_or("none", Alone::name);
+        let class = alone(&Reading::of(&row.prompt), &Clock::default()).map_or("none", Alone::name);
         assert_eq!(class, row.alone, "{}", row.prompt);
     }
 }

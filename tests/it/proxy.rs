@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 use reprise::{
     cache::{Cache, flight::Flights, reason::Reason},
     config::{self, Config, Overrides},
-    embed::Embedder,
+    embed::{
+        Embedder,
+        local::{Local, LocalOptions},
+    },
     exchange::{Doorman, House},
     front::{
         Address, Front, Signals,
@@ -39,8 +42,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Setup {
     upstream: String,
     http2: bool,
+    upstream_settings: String,
     settings: String,
-    embedder: Option<Arc<Words>>,
+    embedder: Option<Arc<dyn Embedder>>,
     store: Kept,
 }
 
@@ -62,6 +66,7 @@ impl Setup {
         Self {
             upstream: format!("http://{upstream}"),
             http2: false,
+            upstream_settings: String::new(),
             settings: String::new(),
             embedder: None,
             store: Kept::Nowhere,
@@ -72,6 +77,12 @@ impl Setup {
     pub(crate) fn with(mut self, setting: &str) -> Self {
         self.settings.push_str(setting);
         self.settings.push('\n');
+        self
+    }
+
+    /// Adds a setting to the upstream's: `ttl = "7s"`.
+    pub(crate) fn upstream_with(mut self, setting: &str) -> Self {
+        self.upstream_settings.push_str(setting);
         self
     }
 
@@ -104,9 +115,24 @@ impl Setup {
         if !self.settings.contains("lookup_deadline") {
             self = self.with("cache.semantic.lookup_deadline = \"20s\"");
         }
-        // Bags of words are near in ways that no guard lets pass.
-        self = self.with("cache.semantic.guards = []");
+        // Bags of words are near in ways that no guard lets pass, and no prior knows them.
+        self = self.with("cache.semantic.guards = []\ncache.semantic.policy = \"threshold\"");
         self
+    }
+
+    /// Matches by meaning as shipped: the real model, the default policy, all guards.
+    pub(crate) fn as_shipped(mut self, folder: &TempDir) -> Self {
+        let config = self.config();
+        let options = LocalOptions {
+            model: config.embed.model,
+            ort_dylib: config.embed.ort_dylib,
+            threads: 1,
+            queue: config.embed.queue,
+            max_batch: config.embed.max_batch,
+        };
+        self.embedder = Some(Arc::new(Local::open(options).unwrap()));
+        self.store = Kept::At(folder.path().to_owned());
+        self.with("cache.semantic.lookup_deadline = \"20s\"")
     }
 
     pub(crate) fn keeping(mut self, store: Arc<dyn VectorStore>, words: &Arc<Words>) -> Self {
@@ -120,8 +146,8 @@ impl Setup {
         let path = folder.path().join("reprise.toml");
         let text = format!(
             "listen.http = \"127.0.0.1:0\"\nlisten.admin = \"\"\n{}\n[[upstream]]\nname = \"model\"\n\
-             urls = [\"{}\"]\nhttp2 = {}\n",
-            self.settings, self.upstream, self.http2
+             urls = [\"{}\"]\nhttp2 = {}\n{}\n",
+            self.settings, self.upstream, self.http2, self.upstream_settings
         );
         std::fs::write(&path, text).unwrap();
         config::load(Some(&path), &BTreeMap::new(), &Overrides::default())
@@ -140,7 +166,11 @@ impl Setup {
             verdicts: &reprise::cache::verdict::Ruling::NAMES,
         })
         .unwrap();
-        let words = self.embedder.clone();
+        let embedder = self.embedder.clone();
+        let learned = match &self.store {
+            Kept::At(path) => Some(path.join("learned.json")),
+            Kept::Nowhere | Kept::In(_) => None,
+        };
         let (store, key) = match self.store {
             Kept::Nowhere => (None, [7; 32]),
             Kept::In(store) => (Some(store), [7; 32]),
@@ -148,7 +178,7 @@ impl Setup {
                 let key = tenant_key(&path.join("tenant.key")).unwrap();
                 let options = || EmbeddedOptions {
                     path: path.clone(),
-                    identity: words.as_ref().unwrap().identity().clone(),
+                    identity: embedder.as_ref().unwrap().identity().clone(),
                     queue: config.store.queue,
                     compact_after: config.store.compact_after,
                     max_bytes: config.store.max_bytes.0,
@@ -158,12 +188,18 @@ impl Setup {
             }
         };
         let tasks = TaskTracker::new();
-        let embedder = self.embedder.map(|words| words as Arc<dyn Embedder>);
         let queue = config.store.queue;
         let house = Arc::new(House {
             tenants: Tenants::new(config.cache.scope.clone(), key),
             admission: Admission::new(config.limits.requests),
-            cache: Arc::new(Cache::new(config.cache.clone(), embedder, store, queue, None, &tasks)),
+            cache: Arc::new(Cache::new(
+                config.cache.clone(),
+                embedder,
+                store,
+                queue,
+                learned,
+                &tasks,
+            )),
             flights: Flights::new(
                 config.cache.flight_bytes.bytes(),
                 config.cache.flights_bytes.bytes(),

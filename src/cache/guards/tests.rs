@@ -116,7 +116,7 @@ fn other_scripts() {
 
 #[test]
 fn alone_classes() {
-    let class = |text: &str| alone(&Reading::of(text)).map(Alone::name);
+    let class = |text: &str| alone(&Reading::of(text), &Clock::default()).map(Alone::name);
     assert_eq!(class("yes"), Some("too_short"));
     assert_eq!(class("continue please"), Some("too_short"));
     assert_eq!(class("😀😀"), Some("no_words"));
@@ -144,6 +144,21 @@ proptest! {
     #[test]
     fn any_two_texts_can_be_compared(a in "\\PC{0,40}", b in "\\PC{0,40}") {
         differences(&Reading::of(&a), &Reading::of(&b));
-        alone(&Reading::of(&a));
+        alone(&Reading::of(&a), &Clock::default());
     }
+}
+
+#[test]
+fn what_is_said_twice_adds_nothing() {
+    let differ = |a: &str, b: &str| !differences(&Reading::of(a), &Reading::of(b)).is_empty();
+    for (a, b) in [
+        ("What is the capital of France?", "What is the capital city of France?"),
+        ("How do I change my PIN?", "How do I change my PIN number?"),
+        ("Where is the nearest ATM?", "Where is the nearest ATM machine?"),
+    ] {
+        assert!(!differ(a, b) && !differ(b, a), "{a} | {b}");
+    }
+    assert!(differ("What is the capital of Spain?", "What is the capital city of France?"));
+    assert!(differ("How many cities are in France?", "How many capital cities are in France?"));
+    assert!(differ("What is my account?", "What is my account number?"));
 }
