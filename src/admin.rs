@@ -20,7 +20,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, RawQuery, Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -107,13 +107,22 @@ async fn bounded(request: Request, next: Next) -> Response {
     response
 }
 
-async fn metrics(State(admin): State<Admin>) -> Result<Response, Refusal> {
-    let text = admin.observer.scrape(&*admin.sources).map_err(|error| {
+/// In OpenMetrics' format for who names it in `Accept`, as Prometheus does; else in Prometheus' own.
+async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Result<Response, Refusal> {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let open = accept.is_some_and(|accept| accept.contains("application/openmetrics-text"));
+    let scraped = match open {
+        true => admin.observer.scrape_open(&*admin.sources),
+        false => {
+            let text = admin.observer.scrape(&*admin.sources);
+            text.map(|text| ("text/plain; version=0.0.4; charset=utf-8", text))
+        }
+    };
+    let (kind, text) = scraped.map_err(|error| {
         tracing::error!(%error, "metrics cannot be shown");
         Refusal::broken(error.to_string())
     })?;
-    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    Ok((kind, text).into_response())
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
 /// The process answers: that is all it says. A failure here means "restart me".

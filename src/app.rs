@@ -62,7 +62,8 @@ pub async fn run(config: Config, dropped: Dropped) -> Result<(), StartFault> {
     let admin_listener = bind_admin(&config).await?;
 
     let tasks = TaskTracker::new();
-    let Opened { house, embedder, observer } = open::house(&config, &health, &tasks).await?;
+    let Opened { house, embedder, observer, exporter } =
+        open::house(&config, &health, &tasks).await?;
     let reports = Arc::new(Reports { house: house.clone(), embedder, dropped });
     let admin_stop = CancellationToken::new();
     let token = config.admin.token.as_deref();
@@ -80,6 +81,9 @@ pub async fn run(config: Config, dropped: Dropped) -> Result<(), StartFault> {
         tracing::warn!(connections = drained.cut, "cut at the end of the drain");
     }
     finish(&config, &house, tasks, &signals).await;
+    if let Some(exporter) = exporter {
+        exporter.close().await;
+    }
     admin_stop.cancel();
     if let Some(admin) = admin {
         let _ = admin.await;

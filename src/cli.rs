@@ -1,6 +1,12 @@
 //! The command line.
 
+pub mod desk;
 pub mod eval;
+pub mod health;
+pub mod manual;
+pub mod purge;
+pub mod stats;
+pub mod top;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -29,6 +35,18 @@ pub enum Command {
     Check,
     /// Replay labelled questions: hit rate and wrong answers per hit of each policy and level.
     Eval(eval::Eval),
+    /// What a running Reprise does for its users, in numbers.
+    Stats(stats::Stats),
+    /// The same, live in the terminal.
+    Top(top::Top),
+    /// Delete answers of a running Reprise, after a look at how many.
+    Purge(purge::Purge),
+    /// Whether a running Reprise is ready, as an exit code.
+    Health(health::Health),
+    /// Print completions for a shell.
+    Completions(manual::Completions),
+    /// Print the man page.
+    Man(manual::Man),
 }
 
 /// Settings that every command takes.

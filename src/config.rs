@@ -8,7 +8,12 @@ mod check;
 mod layers;
 mod units;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::Deserialize;
 
@@ -45,6 +50,10 @@ pub struct Config {
     pub admin: Admin,
     /// What is logged.
     pub log: Log,
+    /// Where traces go.
+    pub telemetry: Telemetry,
+    /// What models cost.
+    pub prices: Prices,
     /// How to stop.
     pub drain: Drain,
 }
@@ -126,8 +135,14 @@ pub struct Upstream {
     #[serde(default)]
     pub warm: usize,
     /// Life of its answers, where another than `cache.ttl`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "units::optional_span")]
     pub ttl: Option<Span>,
+    /// What is promised: the first piece of an answer within so long. Empty: nothing.
+    #[serde(default, deserialize_with = "units::optional_span")]
+    pub budget: Option<Span>,
+    /// For this share of the requests.
+    #[serde(default = "most")]
+    pub budget_share: f64,
 }
 
 /// How a replica is chosen.
@@ -139,6 +154,10 @@ pub enum BalanceRule {
     Latency,
     /// The one whose KV cache holds the beginning of the prompt, unless it is too loaded.
     Prefix,
+}
+
+fn most() -> f64 {
+    0.99
 }
 
 fn everywhere() -> Vec<String> {
@@ -418,6 +437,73 @@ pub enum LogFormat {
     Pretty,
     /// One JSON object a line.
     Json,
+}
+
+/// Where traces go.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telemetry {
+    /// An OpenTelemetry collector's address; none: no traces.
+    #[serde(deserialize_with = "units::optional")]
+    pub otlp_endpoint: Option<String>,
+    /// What it speaks.
+    pub protocol: OtlpProtocol,
+    /// Sent with each message: credentials of hosted collectors.
+    pub headers: HashMap<String, String>,
+    /// Our name in traces.
+    pub service: String,
+    /// Share of ordinary requests that is kept; slow, failed and audited ones always are.
+    pub sample: f64,
+    /// A first piece of the answer later than this is slow.
+    pub slow: Span,
+    /// Requests that may wait to be sent.
+    pub queue: usize,
+}
+
+impl std::fmt::Debug for Telemetry {
+    /// Never prints the headers' values.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Telemetry")
+            .field("otlp_endpoint", &self.otlp_endpoint)
+            .field("protocol", &self.protocol)
+            .field("headers", &self.headers.keys())
+            .field("sample", &self.sample)
+            .field("slow", &self.slow)
+            .finish_non_exhaustive()
+    }
+}
+
+/// OTLP's two usual transports.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum OtlpProtocol {
+    /// gRPC, usually on port 4317.
+    Grpc,
+    /// Protobuf over HTTP, usually on port 4318.
+    Http,
+}
+
+/// What models cost.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prices {
+    /// When they were looked up; shown beside the sum.
+    #[serde(deserialize_with = "units::optional")]
+    pub date: Option<String>,
+    /// By a model's name, or by a beginning of names that ends with `*`.
+    pub models: BTreeMap<String, Price>,
+}
+
+/// US dollars per million tokens.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    /// Of the prompt.
+    #[serde(default)]
+    pub input: f64,
+    /// Of the answer.
+    #[serde(default)]
+    pub output: f64,
 }
 
 /// How to stop.

@@ -92,6 +92,7 @@ impl Handler for Doorman {
         let mut record = house.observer.begin(request_id);
         record.method = parts.method.clone();
         record.path = parts.uri.path().to_owned();
+        record.trace(&mut parts.headers);
         let admitted = house.admission.admit();
         let told = match &admitted {
             Ok(_) => story(house, peer, &mut parts, incoming, &mut record).await,
@@ -179,6 +180,7 @@ async fn story(
         body,
         tags: control.tags,
         known: known.as_ref().err().copied().flatten(),
+        trace: record.trace,
     });
     if let Some((stale, _)) = served {
         refresh(&errand);
@@ -324,6 +326,7 @@ fn follow(
     record.entry = head.storable.then_some(errand.key.id);
     record.similarity = head.nearest.or(head.judged.map(|(similarity, _)| similarity));
     record.verdict = head.judged.map(|(_, verdict)| verdict);
+    record.joined = head.trace.filter(|_| record.outcome == Outcome::Collapsed);
     if record.outcome == Outcome::Miss {
         note(record, head.times);
         record.stages.record(Stage::Queue, head.timing.queue);

@@ -6,7 +6,7 @@ use std::{io::Write as _, process::ExitCode};
 use clap::Parser as _;
 use reprise::{
     app,
-    cli::{self, Cli, Command},
+    cli::{self, Cli, Command, Settings},
     config::Config,
     observe,
 };
@@ -25,31 +25,59 @@ fn main() -> ExitCode {
             return if told.use_stderr() { EX_USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    let mut settings = cli.settings;
-    if matches!(cli.command, Some(Command::Eval(_))) {
-        // It asks no upstream; a placeholder satisfies the check.
-        settings.upstream.get_or_insert("http://127.0.0.1:1".into());
-    }
-    let config = match settings.load() {
-        Ok(config) => config,
-        Err(problems) => {
-            say(&format!("reprise: the configuration is wrong:\n{problems}"));
-            return EX_USAGE.into();
-        }
-    };
+    let settings = cli.settings;
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Check => {
+        Command::Serve => configured(settings, serve),
+        Command::Check => configured(settings, |_| {
             say("reprise: the configuration is good\n");
             ExitCode::SUCCESS
+        }),
+        Command::Eval(wanted) => without_upstream(settings, |config| {
+            told("eval", EX_USAGE, cli::eval::run(&wanted, &config))
+        }),
+        Command::Stats(wanted) => without_upstream(settings, |config| {
+            told("stats", EX_UNAVAILABLE, cli::stats::run(&wanted, &config))
+        }),
+        Command::Top(wanted) => without_upstream(settings, |config| {
+            told("top", EX_UNAVAILABLE, cli::top::run(&wanted, &config))
+        }),
+        Command::Purge(wanted) => without_upstream(settings, |config| {
+            told("purge", EX_UNAVAILABLE, cli::purge::run(&wanted, &config))
+        }),
+        Command::Health(wanted) => without_upstream(settings, |config| {
+            told("health", EX_UNAVAILABLE, cli::health::run(&wanted, &config))
+        }),
+        Command::Completions(wanted) => {
+            told("completions", EX_UNAVAILABLE, cli::manual::completions(&wanted))
         }
-        Command::Serve => serve(config),
-        Command::Eval(wanted) => match cli::eval::run(&wanted, &config) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(fault) => {
-                say(&format!("reprise eval: {fault}\n"));
-                EX_USAGE.into()
-            }
-        },
+        Command::Man(wanted) => told("man", EX_UNAVAILABLE, cli::manual::man(&wanted)),
+    }
+}
+
+/// Reads the configuration first, and ends here if it is wrong.
+fn configured(settings: Settings, run: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match settings.load() {
+        Ok(config) => run(config),
+        Err(problems) => {
+            say(&format!("reprise: the configuration is wrong:\n{problems}"));
+            EX_USAGE.into()
+        }
+    }
+}
+
+/// The same for commands that ask no upstream: a placeholder satisfies the check.
+fn without_upstream(mut settings: Settings, run: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    settings.upstream.get_or_insert("http://127.0.0.1:1".into());
+    configured(settings, run)
+}
+
+fn told<E: std::fmt::Display>(command: &str, code: u8, done: Result<(), E>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            say(&format!("reprise {command}: {fault}\n"));
+            code.into()
+        }
     }
 }
 

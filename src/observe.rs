@@ -8,49 +8,68 @@
 
 #[cfg(test)]
 mod dashboards;
+mod exemplars;
 mod history;
 mod live;
 pub mod log;
 mod metrics;
+mod models;
 mod names;
+mod open_metrics;
 mod outcome;
+mod parts;
+mod prices;
 mod process;
 mod quantiles;
 mod recent;
 mod record;
 mod request_id;
 mod similarity;
+mod slo;
 mod sources;
 mod stages;
 mod stats;
+pub mod trace;
 mod wrong_hits;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
 
 use http::HeaderMap;
 use parking_lot::RwLock;
+use prometheus::proto::MetricFamily;
 use tokio::time::Instant;
+
+use crate::config::Telemetry;
 
 use self::{
     history::{History, Totals},
     metrics::Metrics,
     recent::Recent,
     request_id::RequestIds,
+    slo::Slo,
+    trace::{Exporter, Kept, TraceFault, Tracer},
 };
 pub use self::{
     history::{Point, SAMPLE_EVERY},
     live::{Cursor, Live},
     outcome::{BodyEnd, Outcome},
+    parts::{PART_COUNT, Part},
+    prices::PriceTable,
     recent::Row,
     record::{Record, RecordGuard},
     request_id::RequestId,
     similarity::Similarity,
+    slo::{Promise, SloReport},
     sources::{
         EmbedReport, FlightReport, MemoryReport, ReplicaReport, SemanticReport, Sources,
         UpstreamReport, WritesReport,
     },
     stages::{STAGE_COUNT, Stage, Stages},
     stats::{Latency, Saved, Stats},
+    trace::TraceContext,
 };
 
 /// Whether prompt text may be seen by people who read logs and the admin API.
@@ -72,7 +91,7 @@ pub enum AccessLog {
 }
 
 /// What an [`Observer`] has to know at its start.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Prompt text in access records.
     pub prompts: Prompts,
@@ -83,6 +102,8 @@ pub struct Settings {
     pub reasons: &'static [&'static str],
     /// The same for `reprise_verdict_total{verdict}`.
     pub verdicts: &'static [&'static str],
+    /// What models cost.
+    pub prices: PriceTable,
 }
 
 /// One upstream as metrics see it, with its counters already looked up.
@@ -95,6 +116,7 @@ pub struct Route {
     /// The API that it speaks.
     pub dialect: &'static str,
     outcomes: metrics::OutcomeCounters,
+    slo: OnceLock<Slo>,
 }
 
 /// Where finished requests go.
@@ -104,6 +126,7 @@ pub struct Observer {
     routes: RwLock<Vec<Arc<Route>>>,
     unrouted: Arc<Route>,
     ids: RequestIds,
+    tracer: OnceLock<Tracer>,
     recent: Recent,
     history: History,
     began: Instant,
@@ -121,6 +144,7 @@ impl Observer {
             name: "none".into(),
             dialect: "none",
             outcomes: metrics.outcome_counters("none", "none"),
+            slo: OnceLock::new(),
         });
         Ok(Arc::new(Self {
             settings,
@@ -128,6 +152,7 @@ impl Observer {
             routes: RwLock::new(vec![Arc::clone(&unrouted)]),
             unrouted,
             ids: RequestIds::new(),
+            tracer: OnceLock::new(),
             recent: Recent::new(),
             history: History::new(),
             began: Instant::now(),
@@ -143,9 +168,14 @@ impl Observer {
             return Arc::clone(route);
         }
         let outcomes = self.metrics.outcome_counters(name, dialect);
-        let route = Arc::new(Route { name: name.into(), dialect, outcomes });
+        let route = Arc::new(Route { name: name.into(), dialect, outcomes, slo: OnceLock::new() });
         routes.push(Arc::clone(&route));
         route
+    }
+
+    /// What is promised to those who use a route; the first word on it counts.
+    pub fn promise(&self, route: &Route, promise: Promise) {
+        route.slo.get_or_init(|| self.metrics.slo(&route.name, promise));
     }
 
     /// The handle of requests that reached no upstream's route (`none`).
@@ -158,6 +188,18 @@ impl Observer {
         self.ids.of(headers)
     }
 
+    /// Sends traces from here on; to be called once, before there are requests. The exporter is to
+    /// be closed at the end of the process.
+    ///
+    /// # Errors
+    /// A collector's address or TLS that cannot be used. One that does not answer is no error.
+    pub fn start_traces(&self, config: &Telemetry) -> Result<Exporter, TraceFault> {
+        let (tracer, exporter) = Tracer::start(config, self.metrics.traces.clone())?;
+        // A second tracer would be dropped, and its exporter would end for want of a sender.
+        let _ = self.tracer.set(tracer);
+        Ok(exporter)
+    }
+
     /// Starts the record of one request: its clock runs from here.
     pub fn begin(self: &Arc<Self>, request_id: RequestId) -> RecordGuard {
         RecordGuard::new(Arc::clone(self), Record::new(request_id, self.unrouted()))
@@ -166,7 +208,15 @@ impl Observer {
     /// Counts one finished request, writes its access record, and keeps it among the latest ones;
     /// what is left in its place is an older one.
     fn finish(&self, record: &mut Box<Record>) {
-        self.metrics.count(record);
+        self.metrics.count(record, &self.settings.prices);
+        if let Some(slo) = record.route.slo.get() {
+            slo.count(record);
+        }
+        if let Some(tracer) = self.tracer.get()
+            && tracer.offer(record) == Kept::Yes
+        {
+            self.metrics.exemplify(record);
+        }
         if self.settings.access == AccessLog::Written {
             record.log();
         }
@@ -179,11 +229,30 @@ impl Observer {
     /// # Errors
     /// A value that the format cannot hold.
     pub fn scrape(&self, sources: &dyn Sources) -> Result<String, prometheus::Error> {
+        prometheus::TextEncoder::new().encode_to_string(&self.families(sources)?)
+    }
+
+    /// The same in the OpenMetrics format, which has exemplars, and what that is called in
+    /// `Content-Type`.
+    ///
+    /// # Errors
+    /// A value that the format cannot hold.
+    pub fn scrape_open(
+        &self,
+        sources: &dyn Sources,
+    ) -> Result<(&'static str, String), prometheus::Error> {
+        let families = self.families(sources)?;
+        let text = open_metrics::render(&families, &self.metrics.exemplars);
+        Ok((open_metrics::CONTENT_TYPE, text))
+    }
+
+    fn families(&self, sources: &dyn Sources) -> Result<Vec<MetricFamily>, prometheus::Error> {
         let mut families = self.metrics.gather();
         families.extend(sources::families(sources)?);
+        families.extend(slo::families(&self.slos())?);
         families.extend(process::families(self.began_at)?);
         families.sort_by(|one, other| one.name().cmp(other.name()));
-        prometheus::TextEncoder::new().encode_to_string(&families)
+        Ok(families)
     }
 
     /// The same for programs and the dashboard.
@@ -194,6 +263,11 @@ impl Observer {
     /// Adds a point to the history; to be called each [`SAMPLE_EVERY`].
     pub fn sample(&self) {
         let whole = |outcome| self.metrics.whole(outcome).snapshot();
+        for route in self.routes.read().iter() {
+            if let Some(slo) = route.slo.get() {
+                slo.sample();
+            }
+        }
         self.history.add(&Totals {
             requests: Outcome::ALL.map(|outcome| self.requests(outcome)),
             hits: whole(Outcome::HitExact)
@@ -211,6 +285,13 @@ impl Observer {
     /// Whether prompt text may be shown to people.
     pub fn prompts(&self) -> Prompts {
         self.settings.prompts
+    }
+
+    /// How each promise is kept.
+    fn slos(&self) -> Vec<SloReport> {
+        let routes = self.routes.read();
+        let report = |route: &Arc<Route>| Some(route.slo.get()?.report(&route.name));
+        routes.iter().filter_map(report).collect()
     }
 
     fn requests(&self, outcome: Outcome) -> u64 {

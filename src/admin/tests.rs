@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     cache::Mark,
-    observe::{AccessLog, Prompts, Settings, tests::Rooms},
+    observe::{AccessLog, PriceTable, Prompts, Settings, tests::Rooms},
     store::{EntryId, Selector, StoreFault},
 };
 
@@ -90,6 +90,7 @@ impl Listener {
             access: AccessLog::Silent,
             reasons: &[],
             verdicts: &[],
+            prices: PriceTable::default(),
         })
         .unwrap();
         let shelf = Shelf { broken: setup.broken, ..Default::default() };

@@ -8,7 +8,7 @@ use super::StartFault;
 use crate::{
     admin::{Health, Part},
     cache::{Cache, flight::Flights, reason::Reason, verdict::Ruling},
-    config::{Config, Policy, StoreKind},
+    config::{Config, Policy, StoreKind, Upstream},
     embed::{
         Embedder,
         local::{Local, LocalOptions},
@@ -18,7 +18,7 @@ use crate::{
         admission::Admission,
         tenant::{Tenants, tenant_key},
     },
-    observe::{AccessLog, Observer, Prompts, Settings},
+    observe::{self, AccessLog, Observer, PriceTable, Promise, Prompts, Settings, trace::Exporter},
     store::{
         VectorStore,
         embedded::{Embedded, EmbeddedOptions},
@@ -31,6 +31,7 @@ pub(super) struct Opened {
     pub(super) house: Arc<House>,
     pub(super) embedder: Option<Arc<Local>>,
     pub(super) observer: Arc<Observer>,
+    pub(super) exporter: Option<Exporter>,
 }
 
 pub(super) async fn house(
@@ -43,10 +44,12 @@ pub(super) async fn house(
         access: if config.log.access { AccessLog::Written } else { AccessLog::Silent },
         reasons: &Reason::NAMES,
         verdicts: &Ruling::NAMES,
+        prices: PriceTable::new(&config.prices),
     })
     .map_err(|error| StartFault::Process(error.to_string()))?;
+    let exporter = exporter(config, &observer);
     let upstreams = Upstreams::open(config)?;
-    let routes = config.upstream.iter().map(|one| observer.route(&one.name, "openai")).collect();
+    let routes = routes(config, &observer);
     let key = tenant_key_of(config)?;
     let (embedder, store) = tiers(config, health).await;
     let cache = Cache::new(
@@ -69,7 +72,35 @@ pub(super) async fn house(
         tasks: TaskTracker::new(),
         config: config.clone(),
     };
-    Ok(Opened { house: Arc::new(house), embedder, observer })
+    Ok(Opened { house: Arc::new(house), embedder, observer, exporter })
+}
+
+/// The metrics of each upstream, and what is promised of it.
+fn routes(config: &Config, observer: &Observer) -> Vec<Arc<observe::Route>> {
+    let route = |upstream: &Upstream| {
+        let route = observer.route(&upstream.name, "openai");
+        if let Some(budget) = upstream.budget {
+            let promise = Promise { budget: budget.get(), share: upstream.budget_share };
+            observer.promise(&route, promise);
+        }
+        route
+    };
+    config.upstream.iter().map(route).collect()
+}
+
+/// Traces that cannot be sent are no reason not to serve.
+fn exporter(config: &Config, observer: &Observer) -> Option<Exporter> {
+    let endpoint = config.telemetry.otlp_endpoint.as_ref()?;
+    match observer.start_traces(&config.telemetry) {
+        Ok(exporter) => {
+            tracing::info!(endpoint, "sending traces");
+            Some(exporter)
+        }
+        Err(fault) => {
+            tracing::error!(%fault, "no traces");
+            None
+        }
+    }
 }
 
 /// The key lives beside the store, whose entries it scopes; without a store it lives as long as the

@@ -14,6 +14,7 @@ pub(super) fn all(config: &mut Config) -> Vec<(String, String)> {
     listen(config, &mut wrong);
     upstreams(&config.upstream, &mut wrong);
     semantic(config, &mut wrong);
+    telemetry(config, &mut wrong);
     limits(config, &mut wrong);
     wrong
 }
@@ -80,6 +81,12 @@ fn upstreams(upstreams: &[Upstream], wrong: &mut Wrong) {
         }
         if !upstream.check.is_empty() && !upstream.check.starts_with('/') {
             say(wrong, &key("check"), "expected a path such as \"/health\"");
+        }
+        if upstream.budget.is_some_and(|budget| budget.get().is_zero()) {
+            say(wrong, &key("budget"), "must be longer than zero");
+        }
+        if !(upstream.budget_share > 0.0 && upstream.budget_share < 1.0) {
+            say(wrong, &key("budget_share"), "expected a share in (0, 1): 0.99 is 99 %");
         }
         for route in &upstream.routes {
             if !route.starts_with('/') {
@@ -150,6 +157,40 @@ fn judge(judge: &Judge, wrong: &mut Wrong) {
     }
 }
 
+fn telemetry(config: &Config, wrong: &mut Wrong) {
+    let telemetry = &config.telemetry;
+    if let Some(endpoint) = &telemetry.otlp_endpoint {
+        let uri: Option<Uri> = endpoint.parse().ok();
+        let known = uri.is_some_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
+        });
+        if !known {
+            let message = "expected a URL such as \"http://127.0.0.1:4317\"";
+            say(wrong, "telemetry.otlp_endpoint", message);
+        } else if endpoint.contains(['@', '?']) {
+            // It is logged.
+            let message = "holds a credential: those belong into telemetry.headers";
+            say(wrong, "telemetry.otlp_endpoint", message);
+        }
+    }
+    if !(0.0..=1.0).contains(&telemetry.sample) {
+        say(wrong, "telemetry.sample", "expected a share in [0, 1]: 0.05 is 5 %");
+    }
+    for (model, price) in &config.prices.models {
+        if !(price.input >= 0.0 && price.output >= 0.0) {
+            let key = format!("prices.models.{model}");
+            say(wrong, &key, "expected US dollars per million tokens, from 0");
+        }
+    }
+    for (name, value) in &telemetry.headers {
+        let good = http::HeaderName::try_from(name).is_ok()
+            && http::HeaderValue::try_from(value.as_str()).is_ok();
+        if !good {
+            say(wrong, "telemetry.headers", format!("`{name}` or its value cannot be a header"));
+        }
+    }
+}
+
 fn limits(config: &Config, wrong: &mut Wrong) {
     let counts = [
         ("limits.connections", config.limits.connections),
@@ -159,6 +200,7 @@ fn limits(config: &Config, wrong: &mut Wrong) {
         ("embed.max_batch", config.embed.max_batch),
         ("store.queue", config.store.queue),
         ("store.compact_after", config.store.compact_after),
+        ("telemetry.queue", config.telemetry.queue),
     ];
     for (key, value) in counts {
         if value == 0 {

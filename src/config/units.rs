@@ -58,6 +58,15 @@ where
     text.parse().map(Some).map_err(|error| D::Error::custom(format!("`{text}`: {error}")))
 }
 
+/// A duration, or an empty string for none.
+pub(super) fn optional_span<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Span>, D::Error> {
+    let text = String::deserialize(from)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    Span::deserialize(serde::de::value::StringDeserializer::new(text)).map(Some)
+}
+
 /// Header names, in any case.
 pub(super) fn header_names<'de, D: Deserializer<'de>>(
     from: D,

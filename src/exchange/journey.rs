@@ -29,6 +29,7 @@ use crate::{
     },
     fault::Fault,
     front::hygiene,
+    observe::TraceContext,
     upstream::{Outgoing, Prefix, Reply, ReplyBody, Timing, Upstream},
     wire::{Dialect, NotStorable, Prompt},
 };
@@ -50,6 +51,8 @@ pub(super) struct Errand {
     pub(super) tags: Vec<String>,
     /// What the memory tier said, where it said more than "nothing".
     pub(super) known: Option<Reason>,
+    /// The place in a trace of the request that began it.
+    pub(super) trace: Option<TraceContext>,
 }
 
 impl Errand {
@@ -68,6 +71,8 @@ pub struct AnswerHead {
     pub(super) headers: HeaderMap,
     pub(super) timing: Timing,
     pub(super) replica: Arc<str>,
+    /// The place in a trace of the request that began it.
+    pub(super) trace: Option<TraceContext>,
     /// Why the cache did not answer.
     pub(super) reason: Reason,
     pub(super) times: Times,
@@ -125,6 +130,7 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
         headers: head.headers,
         timing,
         replica,
+        trace: errand.trace,
         reason,
         times,
         nearest,

@@ -6,18 +6,23 @@ use std::{
     time::Duration,
 };
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
-use super::{BodyEnd, Observer, Outcome, Prompts, RequestId, Route, Stage, Stages};
+use super::{BodyEnd, Observer, Outcome, Prompts, RequestId, Route, Stage, Stages, TraceContext};
 use crate::{fault::Kind, store::EntryId};
 
 /// Longest part of a client's own text (path, model) that goes into a log line.
 const MAX_TEXT: usize = 256;
 
 /// What is known of one request. Fields are filled by the rooms that know them.
+#[derive(Clone)]
 pub struct Record {
     /// Ties the client's log to ours.
     pub request_id: RequestId,
+    /// Its place in a trace, where traces are on.
+    pub trace: Option<TraceContext>,
+    /// The trace of the request whose answer it joined.
+    pub joined: Option<TraceContext>,
     /// The upstream's route; [`Observer::unrouted`] until one is found.
     pub route: Arc<Route>,
     /// The request's method.
@@ -66,12 +71,15 @@ pub struct Record {
     pub fault: Option<Kind>,
     prompt: Option<Arc<str>>,
     head_at: Option<Duration>,
+    piece_at: Option<Duration>,
 }
 
 impl Record {
     pub(super) fn new(request_id: RequestId, route: Arc<Route>) -> Self {
         Self {
             request_id,
+            trace: None,
+            joined: None,
             route,
             method: Method::GET,
             path: String::new(),
@@ -97,6 +105,7 @@ impl Record {
             fault: None,
             prompt: None,
             head_at: None,
+            piece_at: None,
         }
     }
 
@@ -109,9 +118,7 @@ impl Record {
     /// Notes bytes of the body that were handed to the client's connection. The first of them is
     /// the first token.
     pub fn sent(&mut self, bytes: usize) {
-        if self.first_token.is_none() {
-            self.first_token = Some(self.stages.elapsed());
-        }
+        self.first_token.get_or_insert_with(|| self.stages.elapsed());
         self.bytes_out += bytes as u64;
     }
 
@@ -131,6 +138,11 @@ impl Record {
         self.prompt = None;
     }
 
+    /// The prompt's text, where the configuration lets it be kept.
+    pub(super) fn prompt(&self) -> Option<&str> {
+        self.prompt.as_deref()
+    }
+
     /// The path, no longer than a log line bears.
     pub(super) fn clipped_path(&self) -> &str {
         clip(&self.path)
@@ -147,6 +159,7 @@ impl Record {
         tracing::info!(
             target: "access",
             request_id = self.request_id.as_str(),
+            trace_id = self.trace.map(|context| context.trace_id()),
             route = &*self.route.name,
             dialect = self.route.dialect,
             method = self.method.as_str(),
@@ -210,11 +223,29 @@ impl RecordGuard {
         Self { record: Box::new(record), observer }
     }
 
-    /// Keeps the prompt's text for the access record, if the configuration wants that.
+    /// Takes the client's place in its trace, or begins one; the headers then name ours. Without a
+    /// collector they stay as the client wrote them.
+    pub fn trace(&mut self, headers: &mut HeaderMap) {
+        self.record.trace = self.observer.tracer.get().map(|tracer| tracer.begin(headers));
+    }
+
+    /// Keeps the prompt's text for the access record and the trace, if the configuration wants that.
     pub fn prompt(&mut self, text: &Arc<str>) {
         if self.observer.prompts() == Prompts::Shown {
             self.record.prompt = Some(Arc::clone(text));
         }
+    }
+
+    /// Notes bytes of the body as [`Record::sent`] does, and in a stream how long after the piece
+    /// before they came: the latency between tokens, where the upstream sends them one by one.
+    pub fn sent(&mut self, bytes: usize) {
+        if self.record.shape == Some("stream") {
+            let now = self.record.stages.elapsed();
+            if let Some(before) = self.record.piece_at.replace(now) {
+                self.observer.metrics.piece(now.saturating_sub(before));
+            }
+        }
+        self.record.sent(bytes);
     }
 
     /// Ends the request: the record is finished now.

@@ -51,7 +51,6 @@ pub(super) struct RequestIds {
 
 impl RequestIds {
     pub(super) fn new() -> Self {
-        let random = || getrandom::u64().unwrap_or_else(|_| clock_nanos());
         Self { seeds: [random(), random()], next: AtomicU64::new(0) }
     }
 
@@ -76,8 +75,13 @@ fn sane(id: &str) -> bool {
     !id.is_empty() && id.len() <= MAX_LEN && id.bytes().all(allowed)
 }
 
+/// 64 random bits of the kernel's.
+pub(super) fn random() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| clock_nanos())
+}
+
 /// The finalizer of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): a bijection on 64 bits.
-fn mix(value: u64) -> u64 {
+pub(super) fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

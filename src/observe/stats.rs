@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Serialize;
 
 use super::{
-    EmbedReport, FlightReport, MemoryReport, Observer, Outcome, SemanticReport, Similarity,
-    Sources, Stage, UpstreamReport, WritesReport,
+    EmbedReport, FlightReport, MemoryReport, Observer, Outcome, Part, SemanticReport, Similarity,
+    SloReport, Sources, Stage, UpstreamReport, WritesReport,
     quantiles::{Quantiles, Snapshot},
 };
 use crate::store::StoreReport;
@@ -36,6 +36,12 @@ pub struct Stats {
     /// The latency budget: each stage by outcome. The means of an outcome's stages, each times its
     /// count, sum to those of its `total`.
     pub stages: BTreeMap<&'static str, BTreeMap<&'static str, Latency>>,
+    /// The same in the five parts that a latency budget is planned in, by outcome.
+    pub parts: BTreeMap<&'static str, BTreeMap<&'static str, Latency>>,
+    /// Between two pieces of a stream.
+    pub inter_token: Option<Latency>,
+    /// How each upstream's budget is kept.
+    pub slo: Vec<SloReport>,
     /// How near the nearest stored prompts were.
     pub similarity: Similarity,
     /// What decides on them.
@@ -55,12 +61,18 @@ pub struct Stats {
 }
 
 /// What the cache spared the upstreams.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Saved {
     /// Prompt and answer tokens.
     pub tokens: u64,
     /// Time that the upstreams had needed.
     pub upstream_seconds: f64,
+    /// US dollars, of models that have a price in `[prices]`.
+    pub usd: f64,
+    /// Tokens of models that have none.
+    pub unpriced_tokens: u64,
+    /// When the prices were looked up.
+    pub priced_at: Option<String>,
 }
 
 /// Quantiles of durations, by nearest rank, off by at most 1.6 % (64 ns below 4 us).
@@ -113,10 +125,20 @@ impl Stats {
             saved: Saved {
                 tokens: metrics.saved_tokens.get(),
                 upstream_seconds: metrics.saved_upstream_seconds.get(),
+                usd: metrics.saved_usd.get(),
+                unpriced_tokens: metrics.unpriced_tokens.get(),
+                priced_at: observer.settings.prices.date().map(str::to_owned),
             },
             latency: by_outcome(|outcome| Latency::of(&metrics.whole(outcome).snapshot())),
             first_token: by_outcome(|outcome| Latency::of(&first(outcome).snapshot())),
-            stages: by_outcome(|outcome| budget(&metrics.budgets[outcome as usize])),
+            stages: by_outcome(|outcome| {
+                named(Stage::ALL.map(Stage::name), &metrics.budgets[outcome as usize])
+            }),
+            parts: by_outcome(|outcome| {
+                named(Part::ALL.map(Part::name), &metrics.budget_parts[outcome as usize])
+            }),
+            inter_token: Latency::of(&metrics.inter_tokens.snapshot()),
+            slo: observer.slos(),
             similarity: metrics.similarities.read(),
             semantic: sources.semantic(),
             memory: sources.memory(),
@@ -144,12 +166,15 @@ fn by_outcome<T>(read: impl Fn(Outcome) -> Option<T>) -> BTreeMap<&'static str, 
     Outcome::ALL.into_iter().filter_map(|outcome| Some((outcome.name(), read(outcome)?))).collect()
 }
 
-/// Each stage that ever happened; `None` where none did.
-fn budget(stages: &[Quantiles]) -> Option<BTreeMap<&'static str, Latency>> {
-    let stages: BTreeMap<_, _> = Stage::ALL
+/// Each of them that ever happened; `None` where none did.
+fn named<const N: usize>(
+    names: [&'static str; N],
+    times: &[Quantiles; N],
+) -> Option<BTreeMap<&'static str, Latency>> {
+    let named: BTreeMap<_, _> = names
         .into_iter()
-        .zip(stages)
-        .filter_map(|(stage, times)| Some((stage.name(), Latency::of(&times.snapshot())?)))
+        .zip(times)
+        .filter_map(|(name, times)| Some((name, Latency::of(&times.snapshot())?)))
         .collect();
-    (!stages.is_empty()).then_some(stages)
+    (!named.is_empty()).then_some(named)
 }

@@ -1,5 +1,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
+use http::StatusCode;
+
 use super::*;
 use crate::cache::{JudgeReport, VerdictReport, WrongHits};
 use crate::store::StoreReport;
@@ -56,14 +58,18 @@ impl Sources for Rooms {
     }
 }
 
-pub(super) fn observer() -> Arc<Observer> {
-    Observer::new(Settings {
+fn settings() -> Settings {
+    Settings {
         prompts: Prompts::Withheld,
         access: AccessLog::Written,
         reasons: &["no_store", "lookup_deadline"],
         verdicts: &["serve", "below_threshold"],
-    })
-    .unwrap()
+        prices: PriceTable::default(),
+    }
+}
+
+pub(crate) fn observer() -> Arc<Observer> {
+    Observer::new(settings()).unwrap()
 }
 
 /// Adds a finished request of `outcome`.
@@ -193,19 +199,122 @@ fn a_route_asked_for_twice_is_the_same_one() {
 }
 
 #[test]
-fn clients_cannot_make_series() {
+fn ten_thousand_models_and_tenants_do_not_grow_the_series_past_the_bound() {
     let observer = observer();
     let series = |observer: &Observer| observer.scrape(&Rooms).unwrap().lines().count();
-    request(&observer, Outcome::Miss, |_| {});
-    let before = series(&observer);
-    for number in 0..1000 {
-        request(&observer, Outcome::Miss, |record| {
+    let of_models = |observer: &Observer| {
+        let text = observer.scrape(&Rooms).unwrap();
+        text.lines().filter(|line| line.starts_with("reprise_request_seconds_count")).count()
+    };
+    let ask = |number: u64, status: StatusCode, outcome: Outcome| {
+        request(&observer, outcome, |record| {
+            record.status = Some(status);
             record.model = Some(format!("model-{number}").into());
             record.tenant = Some(format!("tenant-{number}").into());
             record.path = format!("/{number}");
         });
+    };
+    for number in 0..10_000 {
+        ask(number, StatusCode::NOT_FOUND, Outcome::Miss);
+    }
+    assert_eq!(of_models(&observer), 1, "what nobody answered for is other");
+    for number in 0..10_000 {
+        for outcome in Outcome::ALL {
+            ask(number, StatusCode::OK, outcome);
+        }
+    }
+    assert_eq!(of_models(&observer), (models::MAX_MODELS + 1) * Outcome::ALL.len());
+    let before = series(&observer);
+    for number in 10_000..20_000 {
+        ask(number, StatusCode::OK, Outcome::HitExact);
     }
     assert_eq!(series(&observer), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn savings_have_a_price_where_the_model_has_one() {
+    let price = crate::config::Price { input: 2.0, output: 10.0 };
+    let models = [("llama*".to_owned(), price)].into();
+    let prices = crate::config::Prices { date: Some("2026-11-24".into()), models };
+    let settings = Settings { prices: PriceTable::new(&prices), ..settings() };
+    let observer = Observer::new(settings).unwrap();
+    for model in ["llama-3", "unknown"] {
+        request(&observer, Outcome::HitExact, |record| {
+            record.model = Some(model.into());
+            record.tokens_prompt = Some(100_000);
+            record.tokens_completion = Some(50_000);
+            record.tokens_saved = 150_000;
+        });
+    }
+    let text = observer.scrape(&Rooms).unwrap();
+    assert_eq!(line(&text, "reprise_saved_usd_total"), Some("0.7"));
+    assert_eq!(line(&text, "reprise_saved_unpriced_tokens_total"), Some("150000"));
+    let stats = serde_json::to_value(observer.stats(&Rooms)).unwrap();
+    assert_eq!(stats["saved"]["usd"], 0.7);
+    assert_eq!(stats["saved"]["priced_at"], "2026-11-24");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_gaps_of_a_stream_are_the_latency_between_tokens() {
+    let observer = observer();
+    let mut guard = observer.begin(observer.request_id(&HeaderMap::new()));
+    guard.shape = Some("stream");
+    for ms in [500, 20, 40] {
+        tokio::time::advance(Duration::from_millis(ms)).await;
+        guard.sent(10);
+    }
+    drop(guard);
+    let mut whole = observer.begin(observer.request_id(&HeaderMap::new()));
+    whole.shape = Some("whole");
+    whole.sent(10);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    whole.sent(10);
+    drop(whole);
+    let text = observer.scrape(&Rooms).unwrap();
+    assert_eq!(line(&text, "reprise_inter_token_seconds_count"), Some("2"));
+    assert_eq!(line(&text, "reprise_inter_token_seconds_sum"), Some("0.06"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_five_parts_sum_to_the_whole() {
+    let observer = observer();
+    let mut guard = observer.begin(observer.request_id(&HeaderMap::new()));
+    guard.outcome = Outcome::Miss;
+    for (stage, ms) in [(Stage::Read, 3), (Stage::Embed, 5), (Stage::Queue, 7), (Stage::First, 90)]
+    {
+        tokio::time::advance(Duration::from_millis(ms)).await;
+        guard.stages.lap(stage);
+    }
+    guard.head(StatusCode::OK);
+    tokio::time::advance(Duration::from_millis(45)).await;
+    guard.finish(BodyEnd::Complete);
+    let stats = serde_json::to_value(observer.stats(&Rooms)).unwrap();
+    let mean = |part: &str| stats["parts"]["miss"][part]["mean_ms"].as_f64().unwrap();
+    assert_eq!(mean("network"), 3.0);
+    assert_eq!(mean("pre_processing"), 5.0);
+    assert_eq!(mean("queueing"), 7.0);
+    assert_eq!(mean("inference"), 135.0);
+    assert_eq!(mean("post_processing"), 0.0);
+}
+
+#[test]
+fn a_promise_is_counted_and_shown() {
+    let observer = observer();
+    let route = observer.route("vllm", "openai");
+    observer.promise(&route, Promise { budget: Duration::from_millis(200), share: 0.9 });
+    request(&observer, Outcome::Miss, |record| record.first_token = Some(Duration::from_secs(1)));
+    request(&observer, Outcome::Miss, |_| {});
+    let text = observer.scrape(&Rooms).unwrap();
+    for (series, value) in [
+        (r#"reprise_slo_requests_total{result="broken",route="vllm"}"#, "1"),
+        (r#"reprise_slo_requests_total{result="met",route="vllm"}"#, "1"),
+        (r#"reprise_slo_budget_seconds{route="vllm"}"#, "0.2"),
+        (r#"reprise_slo_share_ratio{route="vllm"}"#, "0.9"),
+    ] {
+        assert_eq!(line(&text, series), Some(value), "{series}\n{text}");
+    }
+    let burn: f64 = line(&text, r#"reprise_slo_burn_rate{route="vllm"}"#).unwrap().parse().unwrap();
+    assert!((burn - 5.0).abs() < 1e-9, "{burn}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,8 +16,8 @@ use reprise::{
         tenant::{Tenants, tenant_key},
     },
     observe::{
-        AccessLog, EmbedReport, FlightReport, MemoryReport, Observer, Prompts, SemanticReport,
-        Settings, Sources, UpstreamReport, WritesReport,
+        AccessLog, EmbedReport, FlightReport, MemoryReport, Observer, PriceTable, Prompts,
+        SemanticReport, Settings, Sources, UpstreamReport, WritesReport,
     },
     store::{
         StoreReport, VectorStore,
@@ -164,6 +164,7 @@ impl Setup {
             access: AccessLog::Silent,
             reasons: &Reason::NAMES,
             verdicts: &reprise::cache::verdict::Ruling::NAMES,
+            prices: PriceTable::default(),
         })
         .unwrap();
         let embedder = self.embedder.clone();

@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     config::LogFormat,
     observe::{
-        AccessLog, Settings,
+        AccessLog, PriceTable, Settings,
         log::tests::{config, written},
         tests::observer,
     },
@@ -122,6 +122,7 @@ async fn prompt_text_is_dropped_unless_configured() {
             access: AccessLog::Written,
             reasons: &[],
             verdicts: &[],
+            prices: PriceTable::default(),
         })
         .unwrap();
         let mut guard = begin(&observer);
