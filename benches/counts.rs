@@ -15,7 +15,12 @@ use reprise::{
         entry::{Entry, now_ms},
         exact::ExactTier,
         flight::log::{Budget, Log},
+        guards::{Reading, alone},
         key::{Key, Route},
+        verdict::{
+            Agreement, AnswerId, Namespace, Neighbour, Settings,
+            first_prior::{DEFAULT_MODEL, first_prior},
+        },
     },
     config::ScopeRule,
     exchange::Body,
@@ -37,8 +42,11 @@ fn main() {
         "relay" => relay,
         "log" => log,
         "listen" => listen,
+        "verdict" => verdict,
         _ => {
-            eprintln!("usage: counts key|exact|relay|log|listen ITERATIONS (see scripts/counts)");
+            eprintln!(
+                "usage: counts key|exact|relay|log|listen|verdict ITERATIONS (see scripts/counts)"
+            );
             return;
         }
     };
@@ -152,5 +160,41 @@ fn listen(iterations: u32) {
             ears.hear(black_box(&chunk));
         }
         black_box(ears.finish(b"").is_err());
+    }
+}
+
+/// Reading a question, and the verdict with guards on it beside eight stored ones of four answers,
+/// two of which have outcomes of their own.
+fn verdict(iterations: u32) {
+    const STORED: [&str; 8] = [
+        "How do I reset my online banking password?",
+        "What is the way to reset my online banking password?",
+        "How do I change my online banking password?",
+        "How do I reset my card's PIN?",
+        "Where can I reset the password of my online banking?",
+        "How can I unlock my online banking account?",
+        "How do I reset my online banking user name?",
+        "My online banking password does not work, how do I reset it?",
+    ];
+    let near: Vec<Neighbour<'_>> = STORED
+        .iter()
+        .enumerate()
+        .map(|(at, text)| Neighbour {
+            answer: AnswerId([0, 0, 1, 2, 0, 3, 1, 0][at]),
+            similarity: 0.97 - 0.02 * at as f32,
+            text,
+        })
+        .collect();
+    let mut space = Namespace::new(Settings::default(), first_prior(DEFAULT_MODEL));
+    let question = "How can I reset my online banking password?";
+    for outcome in 0..32 {
+        let decision = space.decide(&Reading::of(question), &near, 0.5);
+        let said = if outcome % 9 == 0 { Agreement::Different } else { Agreement::Same };
+        space.learn(&decision, &[(AnswerId(0), said), (AnswerId(1), Agreement::Different)]);
+    }
+    for _ in 0..iterations {
+        let reading = Reading::of(black_box(question));
+        black_box(alone(&reading));
+        black_box(space.decide(&reading, black_box(&near), 0.5));
     }
 }

@@ -9,11 +9,13 @@ mod authority;
 mod dashboard;
 mod entries;
 mod events;
+mod explain;
 mod feedback;
 mod health;
 mod listener;
 mod purge;
 mod refusal;
+mod reload;
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,9 +31,11 @@ use axum::{
 use self::{authority::Token, events::Watchers, refusal::Refusal};
 pub use self::{
     entries::{Entries, EntryView},
+    explain::{CLIENT, ExactAnswer, Explained, Judged, Nearest, Question, Took},
     health::{Health, Part, Phase},
     listener::serve,
     purge::PurgeMode,
+    reload::Reload,
 };
 use crate::observe::{Observer, Sources, Stats};
 
@@ -52,6 +56,7 @@ pub struct Admin {
     pub health: Arc<Health>,
     /// The cache's entries.
     pub entries: Arc<dyn Entries>,
+    reloader: Option<Arc<dyn Reload>>,
     token: Option<Token>,
     watchers: Watchers,
 }
@@ -70,9 +75,17 @@ impl Admin {
             sources,
             health,
             entries,
+            reloader: None,
             token: token.map(Token::new),
             watchers: Watchers::new(),
         }
+    }
+
+    /// The same, where the configuration can be reloaded.
+    #[must_use]
+    pub fn reloading(mut self, reloader: Arc<dyn Reload>) -> Self {
+        self.reloader = Some(reloader);
+        self
     }
 
     /// Everything that the listener answers.
@@ -86,7 +99,12 @@ impl Admin {
             .route("/api/v1/entries/{id}", get(entries::show).delete(entries::delete))
             .route("/api/v1/purge", post(purge::purge))
             .route("/api/v1/feedback", post(feedback::feedback))
+            .route("/api/v1/reload", post(reload::reload))
             .route("/api/v1/events", get(events::events))
+            .route(
+                "/api/v1/explain",
+                post(explain::explain).layer(DefaultBodyLimit::max(explain::MAX_BODY)),
+            )
             .fallback(async || Refusal::NOT_FOUND)
             .method_not_allowed_fallback(async || Refusal::METHOD_NOT_ALLOWED)
             .layer(DefaultBodyLimit::max(MAX_BODY))

@@ -5,6 +5,7 @@
 
 pub mod entry;
 pub mod exact;
+pub mod explain;
 mod feedback;
 pub mod flight;
 pub mod guards;
@@ -24,13 +25,14 @@ pub mod write;
 
 use std::{path::PathBuf, sync::Arc};
 
+use arc_swap::{ArcSwap, Guard};
 use tokio_util::task::TaskTracker;
 
 use self::{
     entry::{Entry, now_ms},
     exact::ExactTier,
     feedback::Served,
-    guards::{Alone, Clock, Reading, alone},
+    guards::{Alone, Clock, Reading, alone_by},
     judge::llm::LlmJudge,
     key::Key,
     namespaces::Namespaces,
@@ -104,7 +106,7 @@ impl Tier {
 
 /// The tiers and the rules between them.
 pub struct Cache {
-    config: config::Cache,
+    config: ArcSwap<config::Cache>,
     exact: ExactTier,
     namespaces: Arc<Namespaces>,
     clock: Clock,
@@ -149,17 +151,22 @@ impl Cache {
             embedder,
             store,
             writer,
-            config,
+            config: ArcSwap::from_pointee(config),
         }
     }
 
-    /// The cache's settings.
-    pub fn config(&self) -> &config::Cache {
-        &self.config
+    /// The cache's settings, as they are now.
+    pub fn config(&self) -> Guard<Arc<config::Cache>> {
+        self.config.load()
+    }
+
+    /// Other settings from now on: those that [`config::changes`] lets change.
+    pub fn configure(&self, config: config::Cache) {
+        self.config.store(Arc::new(config));
     }
 
     fn is_shadow(&self) -> bool {
-        self.config.semantic.mode == config::Mode::Shadow
+        self.config().semantic.mode == config::Mode::Shadow
     }
 
     /// The memory tier's answer. Tens of nanoseconds.
@@ -182,7 +189,7 @@ impl Cache {
             return Err(Reason::TooOld);
         }
         // The memory tier lets go of what is past its grace, but not to the millisecond.
-        let grace_ms = u64::try_from(self.config.grace.get().as_millis()).unwrap_or(u64::MAX);
+        let grace_ms = u64::try_from(self.config().grace.get().as_millis()).unwrap_or(u64::MAX);
         let within_grace = now < hit.entry.expires_ms.saturating_add(grace_ms);
         if hit.entry.is_fresh(now)
             || (hit.kind == HitKind::Stale && within_grace && !self.is_volatile(&hit.entry))
@@ -194,7 +201,7 @@ impl Cache {
 
     /// The class of a question, if it has one.
     pub fn class(&self, reading: &Reading) -> Option<Alone> {
-        alone(reading, &self.clock)
+        alone_by(reading, &self.clock)
     }
 
     /// Does the truth of this answer move with the clock?

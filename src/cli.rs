@@ -2,6 +2,7 @@
 
 pub mod desk;
 pub mod eval;
+pub mod explain;
 pub mod health;
 pub mod manual;
 pub mod purge;
@@ -35,6 +36,8 @@ pub enum Command {
     Check,
     /// Replay labelled questions: hit rate and wrong answers per hit of each policy and level.
     Eval(eval::Eval),
+    /// Ask a running Reprise what it would do with a request, and why.
+    Explain(explain::Explain),
     /// What a running Reprise does for its users, in numbers.
     Stats(stats::Stats),
     /// The same, live in the terminal.

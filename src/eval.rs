@@ -12,10 +12,11 @@ mod pairs;
 mod random;
 mod replay;
 mod report;
+mod truth;
 
 pub use curve::svg;
 pub use dataset::{Dataset, EvalError, Pair, Truth};
-pub use fit::{Source, fit_prior, prior_file};
+pub use fit::{Provenance, Source, fit_prior, prior_file, read_prior};
 pub use knn::{Graph, Vectors};
-pub use replay::{Plan, Progress, Run, evaluate};
-pub use report::{Row, advice, json, markdown, table};
+pub use replay::{Phase, Plan, Progress, Run, evaluate};
+pub use report::{Row, advice, json, kinds, markdown, table};

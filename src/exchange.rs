@@ -4,16 +4,20 @@
 //! memory, flight. What it cannot answer from memory becomes a [`journey`] in a task of its own,
 //! because the answer may be wanted by others when this client has gone.
 
+mod explain;
 mod forward;
 mod journey;
 mod report;
+mod routing;
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use http::{Method, Request, Response, header, request::Parts};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 
+pub use self::explain::{Asked, Told};
 use self::{
     forward::{forward, pass_through},
     journey::{AnswerHead, Errand},
@@ -49,7 +53,9 @@ pub type Body = relay::Body<AnswerHead>;
 /// Flights that end without a kept answer are led anew so often, then a request goes alone.
 const BOARDINGS_MAX: usize = 4;
 
-/// The rooms that an exchange walks through.
+/// The rooms that an exchange walks through. It never changes: a new configuration is a new house
+/// that shares what it can, and whoever is inside the old one leaves it in their own time.
+#[derive(Clone)]
 pub struct House {
     /// The settings.
     pub config: Config,
@@ -79,14 +85,14 @@ impl House {
     }
 }
 
-/// Opens the house to the front.
-pub struct Doorman(pub Arc<House>);
+/// Opens the house to the front: to each request the one that stands then.
+pub struct Doorman(pub Arc<ArcSwap<House>>);
 
 impl Handler for Doorman {
     type Body = Body;
 
     async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Response<Body> {
-        let house = &self.0;
+        let house = &self.0.load_full();
         let (mut parts, incoming) = request.into_parts();
         let request_id = house.observer.request_id(&parts.headers);
         let mut record = house.observer.begin(request_id);
@@ -105,7 +111,7 @@ impl Handler for Doorman {
         let response = told.unwrap_or_else(|fault| {
             record.outcome = Outcome::Error;
             record.fault = Some(fault.kind);
-            report::refusal(&fault, dialect_of(house, parts.uri.path()), &record)
+            report::refusal(&fault, dialect_of(house, &parts), &record)
         });
         let (mut head, body) = response.into_parts();
         report::sign(&mut head.headers, &record);
@@ -123,11 +129,9 @@ async fn story(
     record: &mut RecordGuard,
 ) -> Result<Response<Body>, Fault> {
     hygiene::request(parts, &peer)?;
-    let upstream = house.upstreams.route(parts.uri.path()).ok_or_else(|| no_route(parts))?;
+    let upstream = &routing::route(house, parts, None)?;
+    routing::note(house, upstream, record);
     let dialect = dialect(upstream);
-    if let Some(route) = house.routes.iter().find(|route| *route.name == *upstream.name()) {
-        record.route = route.clone();
-    }
     let scope = match cacheable(house, dialect, parts) {
         Ok(scope) => scope,
         Err(reason) => return pass_through(house, upstream, parts, incoming, reason, record).await,
@@ -144,8 +148,10 @@ async fn story(
 
     let ignored = &house.config.cache.ignore_fields;
     let Ok(prompt) = dialect.read(parts.uri.path(), &body, ignored) else {
-        return forward(upstream, parts, body, Reason::Unreadable, record).await;
+        return forward(house, upstream, parts, body, Reason::Unreadable, record).await;
     };
+    let upstream = &routing::route(house, parts, Some(&prompt.model))?;
+    routing::note(house, upstream, record);
     record.model = Some(prompt.model.clone());
     record.shape = Some(prompt.shape.name());
     if let Ok(question) = &prompt.question {
@@ -153,7 +159,7 @@ async fn story(
     }
     let plan = match policy::decide(&house.config.cache, house.ttl(upstream), &control, &prompt) {
         Ok(plan) => plan,
-        Err(reason) => return forward(upstream, parts, body, reason, record).await,
+        Err(reason) => return forward(house, upstream, parts, body, reason, record).await,
     };
     let mut key = key(house, &scope, &control, upstream, dialect, parts, &prompt);
     let address = peer.address().map(|address| address.ip());
@@ -411,10 +417,6 @@ fn note(record: &mut RecordGuard, times: Times) {
     }
 }
 
-fn no_route(parts: &Parts) -> Fault {
-    Fault::new(Kind::NoRoute, format!("no upstream's routes cover the path {}", parts.uri.path()))
-}
-
 /// The dialect of an upstream.
 fn dialect(upstream: &Upstream) -> &'static dyn Dialect {
     match upstream.dialect() {
@@ -422,6 +424,7 @@ fn dialect(upstream: &Upstream) -> &'static dyn Dialect {
     }
 }
 
-fn dialect_of(house: &House, path: &str) -> Option<&'static dyn Dialect> {
-    house.upstreams.route(path).map(|upstream| dialect(upstream))
+fn dialect_of(house: &House, parts: &Parts) -> Option<&'static dyn Dialect> {
+    let found = house.upstreams.route(parts.uri.path(), &parts.headers, None);
+    found.map(|upstream| dialect(upstream))
 }

@@ -27,13 +27,19 @@ fn main() -> ExitCode {
     };
     let settings = cli.settings;
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => configured(settings, serve),
+        Command::Serve => {
+            let again = settings.clone();
+            configured(settings, |config| serve(config, Box::new(move || again.load())))
+        }
         Command::Check => configured(settings, |_| {
             say("reprise: the configuration is good\n");
             ExitCode::SUCCESS
         }),
         Command::Eval(wanted) => without_upstream(settings, |config| {
             told("eval", EX_USAGE, cli::eval::run(&wanted, &config))
+        }),
+        Command::Explain(wanted) => without_upstream(settings, |config| {
+            told("explain", EX_UNAVAILABLE, cli::explain::run(&wanted, &config))
         }),
         Command::Stats(wanted) => without_upstream(settings, |config| {
             told("stats", EX_UNAVAILABLE, cli::stats::run(&wanted, &config))
@@ -81,7 +87,7 @@ fn told<E: std::fmt::Display>(command: &str, code: u8, done: Result<(), E>) -> E
     }
 }
 
-fn serve(config: Config) -> ExitCode {
+fn serve(config: Config, reread: app::Reread) -> ExitCode {
     // Keeps the log's thread alive to the end, when what is left in its buffer is written.
     let lines = match observe::log::init(&config.log) {
         Ok(lines) => lines,
@@ -97,7 +103,7 @@ fn serve(config: Config) -> ExitCode {
             return EX_UNAVAILABLE.into();
         }
     };
-    match runtime.block_on(app::run(config, lines.dropped())) {
+    match runtime.block_on(app::run(config, reread, lines.dropped())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             tracing::error!(%fault, "cannot serve");

@@ -64,8 +64,8 @@ pub use self::{
     similarity::Similarity,
     slo::{Promise, SloReport},
     sources::{
-        EmbedReport, FlightReport, MemoryReport, ReplicaReport, SemanticReport, Sources,
-        UpstreamReport, WritesReport,
+        EmbedReport, FlightReport, FrontReport, MemoryReport, ReplicaReport, SemanticReport,
+        Sources, UpstreamReport, WritesReport,
     },
     stages::{STAGE_COUNT, Stage, Stages},
     stats::{Latency, Saved, Stats},

@@ -116,7 +116,10 @@ impl<H> Body<H> {
             record.fault = Some(fault.kind);
         }
         self.end = Some(match fault.kind {
-            Kind::IdleTimeout | Kind::LifetimeTimeout | Kind::FirstByteTimeout => BodyEnd::TimedOut,
+            Kind::IdleTimeout
+            | Kind::LifetimeTimeout
+            | Kind::FirstByteTimeout
+            | Kind::FirstTokenTimeout => BodyEnd::TimedOut,
             // A reader that was cut because it took its answer too slowly.
             Kind::Overloaded => BodyEnd::TimedOut,
             kind if kind.whose() == Whose::Client => BodyEnd::ClientLeft,

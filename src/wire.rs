@@ -6,6 +6,7 @@
 
 pub mod json;
 pub mod openai;
+pub mod refusal;
 pub mod sse;
 
 use std::{fmt, sync::Arc};

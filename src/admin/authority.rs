@@ -29,7 +29,8 @@ impl Token {
 
 /// Proof that the request may write. Only extracting it from a request makes one.
 pub(super) struct Writer {
-    peer: SocketAddr,
+    /// Where it came from.
+    pub(super) peer: SocketAddr,
 }
 
 impl Writer {

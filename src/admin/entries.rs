@@ -1,5 +1,7 @@
 //! One entry of the cache, by its id: looking at it, and deleting it.
 
+use std::net::SocketAddr;
+
 use axum::{
     Json,
     extract::{Path, State},
@@ -11,10 +13,12 @@ use serde_json::{Value, json};
 use super::{
     Admin, PurgeMode,
     authority::{MayWrite, Writer},
+    explain::{Explained, Question},
     refusal::Refusal,
 };
 use crate::{
     cache::Mark,
+    fault::Fault,
     observe::Prompts,
     store::{EntryId, Selector, StoreFault},
 };
@@ -35,6 +39,13 @@ pub trait Entries: Send + Sync + 'static {
     /// Counts or deletes, in all tiers, what a selector means: records of the store, or entries of
     /// memory where there is no store.
     fn purge(&self, selector: Selector, mode: PurgeMode) -> BoxFuture<'_, Result<u64, StoreFault>>;
+
+    /// What would happen to a request that `peer` asks about, without letting it happen.
+    fn explain(
+        &self,
+        peer: SocketAddr,
+        question: Question,
+    ) -> BoxFuture<'_, Result<Explained, Fault>>;
 }
 
 /// An entry without its answer.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     cache::Mark,
+    fault::{Fault, Kind},
     observe::{AccessLog, PriceTable, Prompts, Settings, tests::Rooms},
     store::{EntryId, Selector, StoreFault},
 };
@@ -63,6 +64,22 @@ impl Entries for Shelf {
             *views = kept;
         }
         Box::pin(std::future::ready(Ok(count as u64)))
+    }
+
+    fn explain(&self, _: SocketAddr, asked: Question) -> BoxFuture<'_, Result<Explained, Fault>> {
+        let near = Nearest { question: Some("my secret question".into()), ..Nearest::default() };
+        let told = match asked.body.is_empty() {
+            true => Err(Fault::new(Kind::BadRequest, "no body")),
+            false => Ok(Explained {
+                outcome: "miss".into(),
+                // What it was asked, so that the test sees it.
+                route: format!("{} {:?}", asked.target, asked.headers.get("authorization")),
+                question: Some("my secret question".into()),
+                nearest: vec![near],
+                ..Explained::default()
+            }),
+        };
+        Box::pin(std::future::ready(told))
     }
 }
 
@@ -383,4 +400,30 @@ async fn the_page_may_run_its_own_script_only() {
     assert!(body.contains(&format!("<script nonce=\"{nonce}\">")));
     let (_, again, _) = admin.ask("GET", "/", "").await;
     assert!(!again.contains(nonce), "a nonce is used once");
+}
+
+#[tokio::test]
+async fn an_explanation_is_asked_for_with_the_clients_own_words() {
+    let listener = Listener::start(PLAIN).await;
+    let path = "/api/v1/explain?path=/v1/chat/completions%3Fx=1";
+    let client = "x-client-authorization: Bearer alice\r\n";
+    let (status, told) = listener.post(path, "{}", client).await;
+    assert_eq!(status, 200, "{told}");
+    assert_eq!(told["route"], "/v1/chat/completions?x=1 Some(\"Bearer alice\")");
+    assert!(!told.to_string().contains("secret"), "{told}");
+    let (status, told) = listener.post("/api/v1/explain", "{}", "").await;
+    assert_eq!((status, told["route"].as_str()), (200, Some("/v1/chat/completions None")));
+    for (path, body) in [
+        ("/api/v1/explain", ""),
+        ("/api/v1/explain?path=chat", "{}"),
+        ("/api/v1/explain?way=/v1", "{}"),
+    ] {
+        let (status, told) = listener.post(path, body, "").await;
+        assert_eq!(status, 400, "{path}: {told}");
+    }
+    let shown = Listener::start(Setup { prompts: Prompts::Shown, ..PLAIN }).await;
+    let (_, told) = shown.post("/api/v1/explain", "{}", "").await;
+    assert_eq!(told["nearest"][0]["question"], "my secret question");
+    let locked = Listener::start(Setup { token: Some("t"), ..PLAIN }).await;
+    assert_eq!(locked.post("/api/v1/explain", "{}", "").await.0, 401);
 }

@@ -76,7 +76,7 @@ pub(super) async fn house(
 }
 
 /// The metrics of each upstream, and what is promised of it.
-fn routes(config: &Config, observer: &Observer) -> Vec<Arc<observe::Route>> {
+pub(super) fn routes(config: &Config, observer: &Observer) -> Vec<Arc<observe::Route>> {
     let route = |upstream: &Upstream| {
         let route = observer.route(&upstream.name, "openai");
         if let Some(budget) = upstream.budget {

@@ -27,7 +27,7 @@ mod unicode;
 use serde::{Deserialize, Serialize};
 
 use align::Alignment;
-pub use alone::{Alone, alone};
+pub use alone::{Alone, alone, alone_by};
 pub use clock::Clock;
 pub use reading::Reading;
 pub use unicode::plain;

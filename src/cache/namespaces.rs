@@ -13,8 +13,9 @@ use serde_json::value::RawValue;
 
 use super::{
     guards::{Guard, GuardSet, Reading},
+    reason::Reason,
     verdict::{
-        Decision, Namespace, NamespaceReport, Neighbour, Principal, Settings,
+        Decision, Namespace, NamespaceReport, Neighbour, Principal, Ruling, Settings,
         first_prior::first_prior, posterior::Belief,
     },
 };
@@ -126,6 +127,15 @@ impl Namespaces {
         fresh
     }
 
+    /// The same for a look: a namespace that never decided is shown as it would begin, and does not
+    /// begin by it.
+    pub fn peek(&self, tenant: &str, model: &str) -> Arc<Mutex<Namespace>> {
+        let known = self.learned.lock().get(&format!("{tenant} {model}")).cloned();
+        known.unwrap_or_else(|| {
+            Arc::new(Mutex::new(Namespace::new(self.settings.clone(), self.prior.clone())))
+        })
+    }
+
     /// Does the policy learn from answers?
     pub fn learns(&self) -> bool {
         matches!(self.settings.policy, config::Policy::Verified | config::Policy::Vcache)
@@ -157,20 +167,64 @@ pub fn decide(
     near: &[store::Neighbour],
     asker: Principal,
 ) -> Decision {
-    let near: Vec<_> = near
-        .iter()
+    let mut space = namespace.lock();
+    let mut decision = space.assess(question, &told(near), draw());
+    space.hold_back(&mut decision, asker);
+    space.book(&decision);
+    decision
+}
+
+/// The same for a look: nothing is booked, and nothing drawn to be checked.
+pub fn assess(
+    namespace: &Namespace,
+    question: &Reading,
+    near: &[store::Neighbour],
+    asker: Principal,
+) -> Decision {
+    let mut decision = namespace.assess(question, &told(near), NEVER_DRAWN);
+    namespace.hold_back(&mut decision, asker);
+    decision
+}
+
+fn told(near: &[store::Neighbour]) -> Vec<Neighbour<'_>> {
+    near.iter()
         .map(|one| Neighbour {
             answer: one.answer.into(),
             similarity: one.similarity,
             text: &one.question,
         })
-        .collect();
-    let mut space = namespace.lock();
-    let mut decision = space.assess(question, &near, draw());
-    space.hold_back(&mut decision, asker);
-    space.book(&decision);
-    decision
+        .collect()
 }
+
+/// The neighbour whose answer a decision allows, if the client wants none that is nearer.
+///
+/// # Errors
+/// Why there is none.
+pub fn ruled<'n>(
+    policy: config::Policy,
+    decision: &Decision,
+    near: &'n [store::Neighbour],
+    min_similarity: f32,
+) -> Result<&'n store::Neighbour, Reason> {
+    let guard = decision.guards.iter().next();
+    let chosen = match decision.ruling {
+        Ruling::Serve => decision.chosen.and_then(|at| near.get(at)).ok_or(Reason::NoNeighbour),
+        Ruling::Audit => Err(Reason::Audit),
+        Ruling::Explore => Err(Reason::Explore),
+        Ruling::Suspended => Err(Reason::Suspended),
+        Ruling::Unconfirmed => Err(Reason::Unconfirmed),
+        Ruling::Doubtful if policy == config::Policy::Threshold => Err(Reason::BelowSimilarity),
+        Ruling::Doubtful => Err(Reason::Doubtful),
+        Ruling::Guarded => Err(guard.map_or(Reason::Doubtful, Reason::Guarded)),
+        Ruling::NoNeighbour => Err(Reason::NoNeighbour),
+        Ruling::Off => Err(Reason::SemanticOff),
+    }?;
+    let enough = chosen.similarity >= min_similarity;
+    if enough { Ok(chosen) } else { Err(Reason::BelowSimilarity) }
+}
+
+/// A draw that is above every share.
+const NEVER_DRAWN: f64 = 0.999_999;
 
 /// A uniform number in 0..1. Where the system gives no randomness nothing is audited: better than
 /// auditing everything.
@@ -178,7 +232,7 @@ fn draw() -> f64 {
     let mut bytes = [0; 4];
     match getrandom::fill(&mut bytes) {
         Ok(()) => f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0),
-        Err(_) => 0.999_999,
+        Err(_) => NEVER_DRAWN,
     }
 }
 

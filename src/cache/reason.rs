@@ -87,7 +87,7 @@ pub enum Reason {
 
 impl Reason {
     /// All names with which a request can pass the cache by or miss it: metrics begin at zero.
-    pub const NAMES: [&'static str; 58] = [
+    pub const NAMES: [&'static str; 59] = [
         "cache_off",
         "not_cacheable",
         "no_scope",
@@ -140,6 +140,7 @@ impl Reason {
         "no_words",
         "volatile",
         "over_window",
+        "hidden_text",
         "doubtful",
         "audit",
         "explore",

@@ -17,7 +17,7 @@ use super::{
     policy::Plan,
     probing::NEAR,
     reason::Reason,
-    verdict::{Decision, Policy, Ruling},
+    verdict::{Decision, Ruling},
 };
 use crate::{
     embed::{EmbedFault, Embedded, Vector},
@@ -115,7 +115,7 @@ impl Cache {
                 times,
             };
         }
-        let deadline = self.config.semantic.lookup_deadline.get();
+        let deadline = self.config().semantic.lookup_deadline.get();
         let steps = self.steps(key, &mut asked, plan, &mut embedding, &mut times);
         let found = tokio::time::timeout(deadline, steps).await;
         let mut outcome = found.unwrap_or(Err(Reason::LookupDeadline));
@@ -168,7 +168,7 @@ impl Cache {
         times.embed = begun.elapsed();
         let vector = vector?;
         let begun = Instant::now();
-        let limit = self.config.semantic.neighbours;
+        let limit = self.config().semantic.neighbours;
         let near = store.nearest(key.partition.clone(), vector, limit).await;
         times.search = begun.elapsed();
         let mut near = near.map_err(|fault| Reason::from(&fault))?;
@@ -207,37 +207,21 @@ impl Cache {
         let Some(reading) = &asked.reading else { return Err(Reason::SemanticOff) };
         let namespace = self.namespaces.of(&key.tenant, asked.model);
         let mut decision = namespaces::decide(&namespace, reading, near, key.principal);
-        if decision.ruling.would_serve() && !self.lets_serve() {
-            decision.ruling = Ruling::Suspended;
-        }
-        let ruling = decision.ruling;
-        let chosen = decision.chosen.and_then(|at| near.get(at));
-        let guard = decision.guards.iter().next();
+        self.beside_the_judge(&mut decision);
+        let policy = self.config().semantic.policy;
+        let ruled = namespaces::ruled(policy, &decision, near, plan.min_similarity);
         asked.decision = Some(decision);
-        let served = match ruling {
-            Ruling::Serve => chosen.ok_or(Reason::NoNeighbour),
-            Ruling::Audit => Err(Reason::Audit),
-            Ruling::Explore => Err(Reason::Explore),
-            Ruling::Suspended => Err(Reason::Suspended),
-            Ruling::Unconfirmed => Err(Reason::Unconfirmed),
-            Ruling::Doubtful if self.config.semantic.policy == Policy::Threshold => {
-                Err(Reason::BelowSimilarity)
-            }
-            Ruling::Doubtful => Err(Reason::Doubtful),
-            Ruling::Guarded => Err(guard.map_or(Reason::Doubtful, Reason::Guarded)),
-            Ruling::NoNeighbour => Err(Reason::NoNeighbour),
-            Ruling::Off => Err(Reason::SemanticOff),
-        };
-        served.and_then(|near| {
-            let enough = near.similarity >= plan.min_similarity;
-            if enough { Ok(near) } else { Err(Reason::BelowSimilarity) }
-        })
+        ruled
     }
 
-    /// Whether the judge, where one is configured and needed, is fit to be served beside.
-    fn lets_serve(&self) -> bool {
+    /// Takes a would-be hit back while the judge, where one is configured and needed, is not fit to be
+    /// served beside.
+    pub(super) fn beside_the_judge(&self, decision: &mut Decision) {
         let judge = self.judge.as_ref().filter(|_| self.namespaces.learns());
-        judge.is_none_or(|judge| judge.state().lets_serve())
+        let unfit = judge.is_some_and(|judge| !judge.state().lets_serve());
+        if unfit && decision.ruling.would_serve() {
+            decision.ruling = Ruling::Suspended;
+        }
     }
 
     /// The store's answer to exactly this request; it moves into the memory tier.
@@ -257,7 +241,7 @@ impl Cache {
         id: crate::store::EntryId,
     ) -> Result<Option<Arc<Entry>>, Reason> {
         let record = store.get(id).await.map_err(|fault| Reason::from(&fault))?;
-        let max_bytes = self.config.max_entry.bytes();
+        let max_bytes = self.config().max_entry.bytes();
         let entry = record.and_then(|record| Entry::from_record(record, max_bytes));
         Ok(entry.map(|entry| {
             let entry = Arc::new(entry);

@@ -89,6 +89,29 @@ impl Desk {
         self.send(self.client.post(format!("{}{path}", self.base)).json(body))
     }
 
+    /// The same to a body as it is, with parameters of the query and headers.
+    ///
+    /// # Errors
+    /// Nobody answers, what it answers is a refusal, or a header is none.
+    pub fn post_as_it_is(
+        &self,
+        path: &str,
+        parameters: &[(&str, &str)],
+        headers: &[(String, String)],
+        body: Vec<u8>,
+    ) -> Result<Value, DeskFault> {
+        let refused = |why: &dyn std::fmt::Display| DeskFault::Refused(why.to_string());
+        let url = reqwest::Url::parse_with_params(&format!("{}{path}", self.base), parameters)
+            .map_err(|error| refused(&error))?;
+        let mut request = self.client.post(url).body(body);
+        for (name, value) in headers {
+            let header = http::HeaderName::from_bytes(name.as_bytes());
+            let header = header.map_err(|_| refused(&format!("`{name}` is no header's name")))?;
+            request = request.header(header, value);
+        }
+        self.send(request)
+    }
+
     /// Whether it is ready, and what it says of its parts.
     ///
     /// # Errors

@@ -1,27 +1,29 @@
 //! `reprise eval`: replays a file of labelled questions through the code that serves.
 
+mod bars;
+mod fit;
+mod settings;
+
 use std::{
     fs,
-    io::{IsTerminal as _, Write as _},
-    path::PathBuf,
+    io::Write as _,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use clap::Args;
 
+use self::bars::Bars;
 use crate::{
-    cache::{
-        guards::{Guard, GuardSet},
-        verdict::{Policy, Settings, first_prior::first_prior},
-    },
+    cache::verdict::{first_prior::first_prior, posterior::Belief},
     config::Config,
     embed::{
         Embedded, Embedder as _,
         local::{Local, LocalOptions},
     },
     eval::{
-        Dataset, EvalError, Plan, Progress, Row, Source, Vectors, advice, evaluate, fit_prior,
-        json, markdown, prior_file, svg, table,
+        Dataset, EvalError, Plan, Row, Vectors, advice, evaluate, json, kinds, markdown,
+        read_prior, svg, table,
     },
 };
 
@@ -37,28 +39,38 @@ pub struct Eval {
     /// Write the rows as JSON.
     #[arg(long, value_name = "OUT")]
     pub json: Option<PathBuf>,
-    /// Write the table as Markdown.
+    /// Write the tables as Markdown.
     #[arg(long, value_name = "OUT")]
     pub markdown: Option<PathBuf>,
-    /// Write the curve of precision against hit rate as SVG.
+    /// Write the curve of wrong answers against hits as SVG.
     #[arg(long, value_name = "OUT")]
     pub svg: Option<PathBuf>,
     /// Random orders of a stream, each from an empty cache.
-    #[arg(long, default_value_t = 3)]
-    pub orders: usize,
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    pub orders: u16,
     /// Policies to try: verified, threshold, vcache. Default: verified and threshold.
     #[arg(long, value_name = "P")]
     pub policy: Vec<String>,
-    /// Levels to try: bounds for verified and vcache, similarities for threshold.
+    /// Levels to try: bounds for verified and vcache, similarities for threshold. With one policy
+    /// all are its own; with several the first is the first one's, and so on.
     #[arg(long, value_name = "X")]
     pub level: Vec<f64>,
-    /// Name the setting that keeps wrong answers per hit below this.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
-    pub bound: f64,
-    /// Instead of replaying: fit a first prior of the embedding model on these files, all of one
-    /// weight, and write it here.
+    /// Guards in force, by name and separated by commas, or none. Default: as configured.
+    #[arg(long, value_name = "LIST")]
+    pub guards: Option<String>,
+    /// Name the setting that keeps wrong answers per hit below this; may be said more than once.
+    #[arg(long, value_name = "SHARE", default_value = "0.01")]
+    pub bound: Vec<f64>,
+    /// Begin with this first prior instead of the one compiled in: a file of --fit-prior, or flat.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub prior: Option<PathBuf>,
+    /// Instead of replaying: fit a first prior of the embedding model on these files and write it
+    /// here, with what it was fitted on (see scripts/fit-prior).
     #[arg(long, value_name = "OUT", hide = true)]
     pub fit_prior: Option<PathBuf>,
+    /// With --fit-prior: each file's share beside the others, in their order. Default: equal.
+    #[arg(long, value_name = "W", hide = true)]
+    pub weight: Vec<f32>,
 }
 
 /// Why there is no evaluation.
@@ -93,7 +105,7 @@ pub enum Fault {
 /// # Errors
 /// The first thing that is wrong.
 pub fn run(eval: &Eval, config: &Config) -> Result<(), Fault> {
-    let settings = settings(eval, config)?;
+    let settings = settings::of(eval, &config.cache.semantic)?;
     let options = LocalOptions {
         model: config.embed.model.clone(),
         ort_dylib: config.embed.ort_dylib.clone(),
@@ -109,15 +121,17 @@ pub fn run(eval: &Eval, config: &Config) -> Result<(), Fault> {
     let embed = |texts: &[String]| runtime.block_on(vectors(&local, texts));
     let model = local.identity().name.clone();
     if let Some(out) = &eval.fit_prior {
-        return fit(eval, &model, embed, out);
+        return fit::run(eval, &model, embed, out);
     }
+    let prior = prior(eval, &model)?;
     let mut rows = Vec::new();
     for file in &eval.files {
-        let dataset = read(file)?;
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let prior = first_prior(&model);
-        let plan = Plan { file: name, settings: settings.clone(), orders: eval.orders, prior };
-        let evaluated = evaluate(&dataset, &plan, embed, show)
+        let (dataset, _) = read(file)?;
+        let name = name_of(file);
+        let mut bars = Bars::of(&name);
+        let (settings, prior) = (settings.clone(), prior.clone());
+        let plan = Plan { file: name, settings, orders: usize::from(eval.orders), prior };
+        let evaluated = evaluate(&dataset, &plan, embed, |at| bars.show(at))
             .map_err(|source| Fault::Content { path: file.clone(), source })?;
         rows.extend(evaluated);
     }
@@ -127,7 +141,11 @@ pub fn run(eval: &Eval, config: &Config) -> Result<(), Fault> {
 fn report(eval: &Eval, rows: &[Row]) -> Result<(), Fault> {
     let mut out = std::io::stdout().lock();
     // A closed pipe is the reader's choice.
-    let _ = writeln!(out, "{}\n{}", table(rows), advice(rows, eval.bound));
+    let _ = writeln!(out, "{}", table(rows));
+    for row in rows.iter().filter(|row| !row.kinds.is_empty()) {
+        let _ = writeln!(out, "{}", kinds(row));
+    }
+    let _ = write!(out, "{}", advice(rows, &eval.bound));
     if let Some(path) = &eval.json {
         let text = json(rows).map_err(std::io::Error::other);
         write(path, text.map_err(|source| Fault::File { path: path.clone(), source })?)?;
@@ -136,69 +154,22 @@ fn report(eval: &Eval, rows: &[Row]) -> Result<(), Fault> {
         write(path, markdown(rows))?;
     }
     if let Some(path) = &eval.svg {
-        write(path, svg(rows, "Precision against hit rate"))?;
+        write(path, svg(rows, &eval.bound))?;
     }
     Ok(())
 }
 
-fn fit(
-    eval: &Eval,
-    model: &str,
-    embed: impl Fn(&[String]) -> Result<Vectors, EvalError>,
-    out: &PathBuf,
-) -> Result<(), Fault> {
-    let mut sources = Vec::new();
-    for file in &eval.files {
-        let dataset = read(file)?;
-        let vectors = embed(&dataset.texts)
-            .map_err(|source| Fault::Content { path: file.clone(), source })?;
-        sources.push(Source { dataset, vectors, weight: 1.0 });
+/// What is believed before the first question.
+fn prior(eval: &Eval, model: &str) -> Result<Belief, Fault> {
+    let Some(path) = &eval.prior else { return Ok(first_prior(model)) };
+    if path == Path::new("flat") {
+        return Ok(Belief::flat());
     }
-    let wrong = |source| Fault::Content { path: out.clone(), source };
-    let prior = fit_prior(&sources).map_err(wrong)?;
-    let names: Vec<_> = eval.files.iter().map(|file| file.display().to_string()).collect();
-    write(out, prior_file(&prior, model, &names.join(" + ")))
-}
-
-/// One setting for each policy and level asked for.
-fn settings(eval: &Eval, config: &Config) -> Result<Vec<Settings>, Fault> {
-    let names = if eval.policy.is_empty() {
-        vec!["verified".to_owned(), "threshold".to_owned()]
-    } else {
-        eval.policy.clone()
-    };
-    let semantic = &config.cache.semantic;
-    let guards: Vec<_> = semantic.guards.iter().filter_map(|name| Guard::from_name(name)).collect();
-    let mut all = Vec::new();
-    for name in names {
-        let policy = Policy::from_name(&name).filter(|policy| *policy != Policy::Off);
-        let policy = policy.ok_or_else(|| {
-            Fault::Usage(format!("--policy: verified, threshold or vcache, not `{name}`"))
-        })?;
-        let usual: &[f64] = match policy {
-            Policy::Threshold => &[0.80, 0.85, 0.90, 0.95, 0.98],
-            Policy::Verified | Policy::Vcache | Policy::Off => &[0.01, 0.02, 0.05],
-        };
-        let levels = if eval.level.is_empty() { usual } else { &eval.level };
-        for &level in levels {
-            let top = if policy == Policy::Threshold { 1.0 } else { 0.999_999 };
-            if !(level > 0.0 && level <= top) {
-                return Err(Fault::Usage(format!("--level {level} is no level of {name}: (0, 1]")));
-            }
-            let mut settings = Settings {
-                policy,
-                audit: semantic.audit,
-                guards: GuardSet::of(&guards),
-                ..Settings::default()
-            };
-            match policy {
-                Policy::Threshold => settings.min_similarity = level as f32,
-                Policy::Verified | Policy::Vcache | Policy::Off => settings.max_wrong_hits = level,
-            }
-            all.push(settings);
-        }
-    }
-    Ok(all)
+    let text =
+        fs::read_to_string(path).map_err(|source| Fault::File { path: path.clone(), source })?;
+    read_prior(&text).ok_or_else(|| {
+        Fault::Usage(format!("--prior {}: not a file that --fit-prior wrote", path.display()))
+    })
 }
 
 /// Texts that the embedder gives no vector (too long, unknown words) get one that is near to none:
@@ -220,29 +191,22 @@ async fn vectors(local: &Local, texts: &[String]) -> Result<Vectors, EvalError> 
     Vectors::new(flat, width).ok_or_else(|| EvalError::Embed("vectors of several widths".into()))
 }
 
-fn read(path: &PathBuf) -> Result<Dataset, Fault> {
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A file's rows, and its content's BLAKE3.
+fn read(path: &Path) -> Result<(Dataset, String), Fault> {
+    let path = path.to_owned();
     let text =
-        fs::read_to_string(path).map_err(|source| Fault::File { path: path.clone(), source })?;
-    Dataset::read(&text).map_err(|source| Fault::Content { path: path.clone(), source })
-}
-
-fn write(path: &PathBuf, text: String) -> Result<(), Fault> {
-    fs::write(path, text).map_err(|source| Fault::File { path: path.clone(), source })
-}
-
-/// One line that rewrites itself, on a terminal only.
-fn show(progress: Progress) {
-    let mut out = std::io::stderr().lock();
-    if !out.is_terminal() {
-        return;
+        fs::read_to_string(&path).map_err(|source| Fault::File { path: path.clone(), source })?;
+    let digest = blake3::hash(text.as_bytes()).to_hex().to_string();
+    match Dataset::read(&text) {
+        Ok(dataset) => Ok((dataset, digest)),
+        Err(source) => Err(Fault::Content { path, source }),
     }
-    let Progress { stage, done, total } = progress;
-    let full = (done * 30).checked_div(total).unwrap_or(30).min(30);
-    let end = if done >= total { "\n" } else { "" };
-    let _ = write!(
-        out,
-        "\r{stage:<8} [{}{}] {done}/{total}{end}",
-        "#".repeat(full),
-        " ".repeat(30 - full)
-    );
+}
+
+fn write(path: &Path, text: String) -> Result<(), Fault> {
+    fs::write(path, text).map_err(|source| Fault::File { path: path.to_owned(), source })
 }

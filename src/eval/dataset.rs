@@ -4,8 +4,6 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use crate::cache::judge::normal;
-
 /// What keeps a file from being evaluated.
 #[derive(Debug, thiserror::Error)]
 pub enum EvalError {
@@ -120,6 +118,15 @@ impl Dataset {
         }
     }
 
+    /// Labelled rows.
+    pub fn rows(&self) -> usize {
+        match &self.truth {
+            Truth::Classes(classes) => classes.len(),
+            Truth::Answers(answers) => answers.len(),
+            Truth::Pairs(pairs) => pairs.len(),
+        }
+    }
+
     fn push(
         &mut self,
         row: RawRow,
@@ -164,25 +171,6 @@ impl Dataset {
         }
         Ok(())
     }
-
-    /// One class a row, for a stream; for a log those whose answers are equal when normalised share
-    /// one.
-    pub(super) fn classes(&self) -> Vec<usize> {
-        match &self.truth {
-            Truth::Classes(classes) => classes.clone(),
-            Truth::Answers(answers) => {
-                let mut names: HashMap<String, usize> = HashMap::new();
-                answers
-                    .iter()
-                    .map(|a| {
-                        let fresh = names.len();
-                        *names.entry(normal(a)).or_insert(fresh)
-                    })
-                    .collect()
-            }
-            Truth::Pairs(_) => vec![],
-        }
-    }
 }
 
 fn describe(line: &str) -> String {
@@ -213,7 +201,7 @@ mod tests {
             "{\"prompt\":\"x\",\"answer\":\"Yes.\"}\n{\"prompt\":\"y\",\"answer\":\"yes\"}",
         )
         .unwrap();
-        assert_eq!(log.classes(), [0, 0]);
+        assert_eq!(log.truth, Truth::Answers(vec!["Yes.".into(), "yes".into()]));
         let pairs = Dataset::read("{\"a\":\"x\",\"b\":\"y\",\"same\":true,\"kind\":\"k\"}\n{\"a\":\"y\",\"b\":\"z\",\"same\":false}").unwrap();
         assert_eq!(pairs.texts, ["x", "y", "z"]);
     }

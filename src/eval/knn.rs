@@ -28,6 +28,12 @@ impl Vectors {
         &self.flat[at * self.width..(at + 1) * self.width]
     }
 
+    /// One row, unless the embedder gave that text no vector.
+    pub(super) fn whole(&self, at: usize) -> Option<&[f32]> {
+        let row = self.row(at);
+        row.iter().any(|x| *x != 0.0).then_some(row)
+    }
+
     /// Cosine similarity of two rows.
     pub fn similarity(&self, a: usize, b: usize) -> f32 {
         dot(self.row(a), self.row(b))

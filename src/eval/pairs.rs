@@ -10,9 +10,9 @@ use std::collections::HashSet;
 use super::dataset::{Dataset, Pair};
 use super::knn::Vectors;
 use super::random::Random;
-use super::replay::{NEIGHBOURS, Plan, Progress, Run};
+use super::replay::{NEIGHBOURS, Phase, Plan, Progress, Run};
 use super::report::{KindRow, Row};
-use crate::cache::guards::Reading;
+use crate::cache::guards::{Reading, alone};
 use crate::cache::verdict::{Agreement, AnswerId, Namespace, Neighbour, Ruling, Settings};
 
 pub(super) fn evaluate(
@@ -33,7 +33,7 @@ pub(super) fn evaluate(
             let mut space = Namespace::new(settings.clone(), plan.prior.clone());
             sum.add(&board.replay(&mut space, order as u64, pooled.as_ref(), &mut kinds));
             progress(Progress {
-                stage: "replay",
+                stage: Phase::Replay,
                 done: n * plan.orders + order + 1,
                 total: plan.settings.len() * plan.orders,
             });
@@ -100,6 +100,12 @@ impl Board<'_> {
         let mut run = Run::default();
         for at in random.order(self.pairs.len()) {
             let pair = &self.pairs[at];
+            let lone = |row: usize| alone(&self.readings[row]).is_some();
+            if lone(pair.asked) || lone(pair.stored) {
+                run.pass_by();
+                kinds.pass_by(pair);
+                continue;
+            }
             let near = self.near(pair, pool);
             let neighbours: Vec<Neighbour<'_>> = near
                 .iter()
@@ -114,8 +120,8 @@ impl Board<'_> {
                 Some(pool) => row == pair.asked || pool.share.contains(&(row, pair.asked)),
                 None => pair.same,
             };
-            let right = decision.chosen.is_some_and(|n| agrees(near[n].0));
-            run.count(decision.ruling, right);
+            let right = decision.chosen.map(|n| agrees(near[n].0));
+            run.count(decision.ruling, right, space.trust());
             kinds.count(pair, decision.ruling);
             if decision.ruling != Ruling::Serve {
                 let judge = |answer: AnswerId| {
@@ -134,45 +140,63 @@ impl Board<'_> {
 #[derive(Default)]
 struct Kinds {
     order: Vec<(String, bool)>,
-    counts: Vec<(u64, u64, u64)>,
+    counts: Vec<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    asked: u64,
+    served: u64,
+    guarded: u64,
+    alone: u64,
 }
 
 impl Kinds {
     fn count(&mut self, pair: &Pair, ruling: Ruling) {
-        if pair.kind.is_empty() {
-            return;
+        if let Some(counts) = self.of(pair) {
+            counts.asked += 1;
+            counts.served += u64::from(ruling.would_serve());
+            counts.guarded += u64::from(ruling == Ruling::Guarded);
         }
-        let at = self
-            .order
-            .iter()
-            .position(|(k, same)| *k == pair.kind && *same == pair.same)
-            .unwrap_or_else(|| {
-                self.order.push((pair.kind.clone(), pair.same));
-                self.counts.push((0, 0, 0));
-                self.order.len() - 1
-            });
-        let counts = &mut self.counts[at];
-        counts.0 += 1;
-        counts.1 += u64::from(ruling.would_serve());
-        counts.2 += u64::from(ruling == Ruling::Guarded);
+    }
+
+    /// One of the two is only repeated exactly.
+    fn pass_by(&mut self, pair: &Pair) {
+        if let Some(counts) = self.of(pair) {
+            counts.asked += 1;
+            counts.alone += 1;
+        }
+    }
+
+    fn of(&mut self, pair: &Pair) -> Option<&mut Counts> {
+        if pair.kind.is_empty() {
+            return None;
+        }
+        let known =
+            self.order.iter().position(|(kind, same)| *kind == pair.kind && *same == pair.same);
+        let at = known.unwrap_or_else(|| {
+            self.order.push((pair.kind.clone(), pair.same));
+            self.counts.push(Counts::default());
+            self.order.len() - 1
+        });
+        self.counts.get_mut(at)
     }
 
     fn rows(self, settings: &Settings, orders: usize) -> Vec<KindRow> {
         let guards_on = !settings.guards.is_empty();
-        let mut rows: Vec<KindRow> = self
-            .order
-            .into_iter()
-            .zip(self.counts)
-            .map(|((kind, same), (asked, served, guarded))| KindRow {
-                kind,
-                same,
-                pairs: asked / orders.max(1) as u64,
-                served: served as f64 / asked.max(1) as f64,
-                lost_to_guards: if guards_on {
-                    guarded as f64 / (served + guarded).max(1) as f64
-                } else {
-                    0.0
-                },
+        let kinds = self.order.into_iter().zip(self.counts);
+        let mut rows: Vec<KindRow> = kinds
+            .map(|((kind, same), counts)| {
+                let Counts { asked, served, guarded, alone } = counts;
+                let similar = (served + guarded).max(1) as f64;
+                KindRow {
+                    kind,
+                    same,
+                    pairs: asked / orders.max(1) as u64,
+                    served: served as f64 / asked.max(1) as f64,
+                    lost_to_guards: if guards_on { guarded as f64 / similar } else { 0.0 },
+                    alone: alone as f64 / asked.max(1) as f64,
+                }
             })
             .collect();
         rows.sort_by(|a, b| (a.same, &a.kind).cmp(&(b.same, &b.kind)));

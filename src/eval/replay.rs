@@ -5,7 +5,9 @@ use super::knn::{Graph, Vectors};
 use super::pairs;
 use super::random::Random;
 use super::report::Row;
-use crate::cache::guards::Reading;
+use super::truth::Judging;
+use crate::cache::guards::{Reading, alone};
+use crate::cache::verdict::controller::Trust;
 use crate::cache::verdict::posterior::Belief;
 use crate::cache::verdict::{
     Agreement, AnswerId, Decision, Namespace, Neighbour, Placement, Policy, Ruling, Settings,
@@ -27,11 +29,33 @@ pub struct Plan {
     pub prior: Belief,
 }
 
+/// What takes its time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Phase {
+    /// Texts become vectors: once a file, whatever the number of orders and settings.
+    Embed,
+    /// Every text is compared with every other: once a file too.
+    Compare,
+    /// One order under one setting.
+    Replay,
+}
+
+impl Phase {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embed => "embed",
+            Self::Compare => "compare",
+            Self::Replay => "replay",
+        }
+    }
+}
+
 /// How far a run has come.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
-    /// What is being done: `embed`, `compare` or `replay`.
-    pub stage: &'static str,
+    /// What is being done.
+    pub stage: Phase,
     /// Units done.
     pub done: usize,
     /// Units in all.
@@ -47,42 +71,69 @@ pub struct Run {
     pub hits: u64,
     /// Hits whose answer was of another class.
     pub wrong: u64,
+    /// Hits of which the judge cannot tell whether they were right: part of no rate.
+    pub unjudged: u64,
     /// Would-be hits forwarded to be checked, and those found wrong.
     pub audits: u64,
     /// See `audits`.
     pub audits_wrong: u64,
     /// Questions that a guard kept from being answered.
     pub guarded: u64,
+    /// Questions that are only repeated exactly whatever is near: too short, or moving with the
+    /// clock.
+    pub alone: u64,
     /// Questions asked while the namespace served exact matches only.
-    pub suspended: u64,
+    pub exact_only: u64,
+    /// Orders in which it came to that.
+    pub fallen_orders: u64,
+    /// Highest share of wrong hits in any one order.
+    pub worst_order: f64,
 }
 
 impl Run {
-    /// Adds another run's counts.
-    pub fn add(&mut self, other: &Self) {
-        self.requests += other.requests;
-        self.hits += other.hits;
-        self.wrong += other.wrong;
-        self.audits += other.audits;
-        self.audits_wrong += other.audits_wrong;
-        self.guarded += other.guarded;
-        self.suspended += other.suspended;
+    /// Adds one order's counts.
+    pub fn add(&mut self, order: &Self) {
+        self.requests += order.requests;
+        self.hits += order.hits;
+        self.wrong += order.wrong;
+        self.unjudged += order.unjudged;
+        self.audits += order.audits;
+        self.audits_wrong += order.audits_wrong;
+        self.guarded += order.guarded;
+        self.alone += order.alone;
+        self.exact_only += order.exact_only;
+        self.fallen_orders += u64::from(order.exact_only > 0);
+        let share = order.wrong as f64 / (order.hits - order.unjudged).max(1) as f64;
+        self.worst_order = self.worst_order.max(share);
     }
 
-    pub(super) fn count(&mut self, ruling: Ruling, right: bool) {
+    /// A question that is never matched by meaning.
+    pub(super) fn pass_by(&mut self) {
         self.requests += 1;
+        self.alone += 1;
+    }
+
+    /// What was decided about a question, and whether its answer would have been right.
+    pub(super) fn count(&mut self, ruling: Ruling, right: Option<bool>, trust: Trust) {
+        self.requests += 1;
+        self.exact_only += u64::from(trust == Trust::ExactOnly);
+        let wrong = u64::from(right == Some(false));
         match ruling {
             Ruling::Serve => {
                 self.hits += 1;
-                self.wrong += u64::from(!right);
+                self.wrong += wrong;
+                self.unjudged += u64::from(right.is_none());
             }
             Ruling::Audit | Ruling::Explore => {
                 self.audits += 1;
-                self.audits_wrong += u64::from(!right);
+                self.audits_wrong += wrong;
             }
-            Ruling::Suspended => self.suspended += 1,
             Ruling::Guarded => self.guarded += 1,
-            Ruling::Unconfirmed | Ruling::Doubtful | Ruling::NoNeighbour | Ruling::Off => {}
+            Ruling::Suspended
+            | Ruling::Unconfirmed
+            | Ruling::Doubtful
+            | Ruling::NoNeighbour
+            | Ruling::Off => {}
         }
     }
 }
@@ -100,14 +151,19 @@ pub fn evaluate(
     if let Truth::Pairs(list) = &dataset.truth {
         return Ok(pairs::evaluate(list, dataset, &vectors, &readings, plan, &mut progress));
     }
+    let answers = match &dataset.truth {
+        Truth::Answers(answers) => embed_all(answers, &mut embed, &mut progress)?,
+        Truth::Classes(_) | Truth::Pairs(_) => Vectors::default(),
+    };
     let total = vectors.len();
-    let graph = Graph::build(&vectors, |done| progress(Progress { stage: "compare", done, total }));
+    let graph =
+        Graph::build(&vectors, |done| progress(Progress { stage: Phase::Compare, done, total }));
     let stream = Stream {
         texts: &dataset.texts,
         readings: &readings,
         vectors: &vectors,
         graph: &graph,
-        classes: &dataset.classes(),
+        judging: Judging::of(&dataset.truth, &answers),
     };
     let total = plan.settings.len() * plan.orders;
     let mut rows = vec![];
@@ -116,14 +172,16 @@ pub fn evaluate(
         for order in 0..plan.orders {
             let mut space = Namespace::new(settings.clone(), plan.prior.clone());
             sum.add(&stream.replay(&mut space, order as u64));
-            progress(Progress { stage: "replay", done: n * plan.orders + order + 1, total });
+            let done = n * plan.orders + order + 1;
+            progress(Progress { stage: Phase::Replay, done, total });
         }
         rows.push(Row::new(&plan.file, settings, plan.orders, &sum));
     }
     Ok(rows)
 }
 
-fn embed_all(
+/// Vectors of all texts, in batches.
+pub(super) fn embed_all(
     texts: &[String],
     embed: &mut impl FnMut(&[String]) -> Result<Vectors, EvalError>,
     progress: &mut impl FnMut(Progress),
@@ -142,7 +200,7 @@ fn embed_all(
         width = block.row(0).len();
         (0..block.len()).for_each(|at| flat.extend_from_slice(block.row(at)));
         progress(Progress {
-            stage: "embed",
+            stage: Phase::Embed,
             done: (n * BATCH + batch.len()).min(texts.len()),
             total: texts.len(),
         });
@@ -157,7 +215,7 @@ pub(super) struct Stream<'a> {
     pub(super) readings: &'a [Reading],
     pub(super) vectors: &'a Vectors,
     pub(super) graph: &'a Graph,
-    pub(super) classes: &'a [usize],
+    pub(super) judging: Judging<'a>,
 }
 
 /// What a cache holds during a replay: an answer is named after the row that it was generated for.
@@ -175,6 +233,11 @@ impl Stream<'_> {
         let mut store = Store { owner: vec![None; self.texts.len()], rows: vec![] };
         let mut run = Run::default();
         for row in random.order(self.texts.len()) {
+            // The live path neither looks such a question up by meaning nor stores its vector.
+            if alone(&self.readings[row]).is_some() {
+                run.pass_by();
+                continue;
+            }
             let near = self.graph.nearest(
                 self.vectors,
                 row,
@@ -190,8 +253,9 @@ impl Stream<'_> {
                 })
                 .collect();
             let decision = space.decide(&self.readings[row], &neighbours, random.unit());
-            let right = decision.chosen.is_some_and(|at| self.agrees(neighbours[at].answer, row));
-            run.count(decision.ruling, right);
+            let said = decision.chosen.map(|at| self.compare(neighbours[at].answer, row));
+            let right = said.flatten().map(|said| said == Agreement::Same);
+            run.count(decision.ruling, right, space.trust());
             if decision.ruling != Ruling::Serve {
                 self.forwarded(space, &mut store, &decision, row);
             }
@@ -199,20 +263,14 @@ impl Stream<'_> {
         run
     }
 
-    fn agrees(&self, answer: AnswerId, row: usize) -> bool {
-        self.classes[answer.0 as usize] == self.classes[row]
+    fn compare(&self, answer: AnswerId, row: usize) -> Option<Agreement> {
+        self.judging.compare(answer.0 as usize, row)
     }
 
     fn forwarded(&self, space: &mut Namespace, store: &mut Store, decision: &Decision, row: usize) {
-        let judged: Vec<(AnswerId, Agreement)> = decision
-            .contenders
-            .iter()
-            .map(|c| {
-                (
-                    c.answer,
-                    if self.agrees(c.answer, row) { Agreement::Same } else { Agreement::Different },
-                )
-            })
+        let contenders = decision.contenders.iter();
+        let judged: Vec<(AnswerId, Agreement)> = contenders
+            .filter_map(|c| self.compare(c.answer, row).map(|said| (c.answer, said)))
             .collect();
         let owner = match space.learn(decision, &judged) {
             Placement::Alias(answer) => answer.0 as usize,

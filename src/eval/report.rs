@@ -53,11 +53,13 @@ pub struct KindRow {
     pub served: f64,
     /// Of those that were similar enough, the share that guards kept back.
     pub lost_to_guards: f64,
+    /// Share in which one of the two is only repeated exactly: too short, or moving with the clock.
+    pub alone: f64,
 }
 
 impl Row {
     pub(super) fn new(file: &str, settings: &Settings, orders: usize, run: &Run) -> Self {
-        let interval = clopper_pearson(run.wrong, run.hits);
+        let interval = clopper_pearson(run.wrong, run.hits - run.unjudged);
         let per_request = |count: u64| count as f64 / run.requests.max(1) as f64;
         Self {
             file: file.to_owned(),
@@ -86,66 +88,26 @@ pub fn json(rows: &[Row]) -> Result<String, serde_json::Error> {
     serde_json::to_string_pretty(rows)
 }
 
-/// The rows as a Markdown table, and one by kind below it where there are kinds.
-pub fn markdown(rows: &[Row]) -> String {
-    let mut out = String::from(
-        "| File | Policy | Level | Orders | Requests | Hits % | Wrong % of requests | Wrong % of hits | 95 % interval | Audited, wrong | Guarded % |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
-    );
-    for cells in rows.iter().map(cells) {
-        let _ = writeln!(out, "| {} |", cells.join(" | "));
-    }
-    for row in rows.iter().filter(|r| !r.kinds.is_empty()) {
-        let _ = write!(
-            out,
-            "\n{} {}, by kind:\n\n| Kind | May share | Pairs | Served % | Lost to guards % of similar ones |\n|---|---|---|---|---|\n",
-            row.policy, row.level
-        );
-        for kind in &row.kinds {
-            let may = if kind.same { "yes" } else { "no" };
-            let _ = writeln!(
-                out,
-                "| {} | {may} | {} | {:.1} | {:.1} |",
-                kind.kind,
-                kind.pairs,
-                100.0 * kind.served,
-                100.0 * kind.lost_to_guards
-            );
-        }
-    }
-    out
-}
+/// What the columns of every table are called.
+const HEAD: [&str; 13] = [
+    "File",
+    "Policy",
+    "Level",
+    "Orders",
+    "Requests",
+    "Hits %",
+    "Wrong % of requests",
+    "Wrong % of hits",
+    "95 % interval",
+    "Worst order %",
+    "Audited, wrong",
+    "Guarded %",
+    "Exact only %",
+];
 
-/// The rows in columns, for a terminal.
-pub fn table(rows: &[Row]) -> String {
-    let head = [
-        "file",
-        "policy",
-        "level",
-        "orders",
-        "requests",
-        "hits %",
-        "wrong % req",
-        "wrong % hits",
-        "95 % interval",
-        "audited, wrong",
-        "guarded %",
-    ];
-    let mut lines = vec![head.map(str::to_owned)];
-    lines.extend(rows.iter().map(cells));
-    let widths: Vec<usize> = (0..head.len())
-        .map(|c| lines.iter().map(|l| l[c].chars().count()).max().unwrap_or(0))
-        .collect();
-    let mut out = String::new();
-    for line in lines {
-        let padded: Vec<String> =
-            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
-        let _ = writeln!(out, "{}", padded.join("  "));
-    }
-    out
-}
-
-fn cells(row: &Row) -> [String; 11] {
+fn cells(row: &Row) -> [String; 13] {
     let percent = |share: f64| format!("{:.2}", 100.0 * share);
+    let of_requests = |count: u64| 100.0 * count as f64 / row.counts.requests.max(1) as f64;
     [
         row.file.clone(),
         row.policy.clone(),
@@ -156,14 +118,93 @@ fn cells(row: &Row) -> [String; 11] {
         percent(row.wrong_per_request),
         percent(row.wrong_per_hit),
         format!("{} - {}", percent(row.wrong_per_hit_low), percent(row.wrong_per_hit_high)),
+        percent(row.counts.worst_order),
         format!("{}, {}", row.counts.audits, row.counts.audits_wrong),
-        format!("{:.1}", 100.0 * row.counts.guarded as f64 / row.counts.requests.max(1) as f64),
+        format!("{:.1}", of_requests(row.counts.guarded)),
+        format!("{:.1}", of_requests(row.counts.alone + row.counts.exact_only)),
     ]
 }
 
-/// The setting with the most hits among those whose upper limit stays within a bound on wrong
-/// answers per hit.
-pub fn advice(rows: &[Row], bound: f64) -> String {
+const KIND_HEAD: [&str; 6] =
+    ["Kind", "May share", "Pairs", "Served %", "Lost to guards % of similar ones", "Exact only %"];
+
+fn kind_cells(kind: &KindRow) -> [String; 6] {
+    [
+        kind.kind.clone(),
+        if kind.same { "yes" } else { "no" }.to_owned(),
+        kind.pairs.to_string(),
+        format!("{:.2}", 100.0 * kind.served),
+        format!("{:.2}", 100.0 * kind.lost_to_guards),
+        format!("{:.2}", 100.0 * kind.alone),
+    ]
+}
+
+/// The rows as a Markdown table, and one by kind below it where there are kinds.
+pub fn markdown(rows: &[Row]) -> String {
+    let mut out = marked(HEAD, rows.iter().map(cells));
+    for row in rows.iter().filter(|r| !r.kinds.is_empty()) {
+        let _ = write!(out, "\n{} {} {}, by kind:\n\n", row.file, row.policy, row.level);
+        out.push_str(&marked(KIND_HEAD, row.kinds.iter().map(kind_cells)));
+    }
+    out
+}
+
+fn marked<const N: usize>(head: [&str; N], lines: impl Iterator<Item = [String; N]>) -> String {
+    let mut out = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(N));
+    for cells in lines {
+        let _ = writeln!(out, "| {} |", cells.join(" | "));
+    }
+    out
+}
+
+/// The rows in columns, for a terminal.
+pub fn table(rows: &[Row]) -> String {
+    columns(HEAD, rows.iter().map(cells))
+}
+
+/// A row's kinds of pairs in columns; empty where the file names none.
+pub fn kinds(row: &Row) -> String {
+    if row.kinds.is_empty() {
+        return String::new();
+    }
+    let title = format!("{} {} {}, by kind:\n", row.file, row.policy, row.level);
+    title + &columns(KIND_HEAD, row.kinds.iter().map(kind_cells))
+}
+
+fn columns<const N: usize>(head: [&str; N], cells: impl Iterator<Item = [String; N]>) -> String {
+    let mut lines = vec![head.map(str::to_owned)];
+    lines.extend(cells);
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0)
+    });
+    let mut out = String::new();
+    for line in lines {
+        let padded: Vec<String> =
+            line.iter().zip(widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
+        let _ = writeln!(out, "{}", padded.join("  "));
+    }
+    out
+}
+
+/// For each file the setting with the most hits among those whose upper limit stays within a bound
+/// on wrong answers per hit, and what happened to those that did not.
+pub fn advice(rows: &[Row], bounds: &[f64]) -> String {
+    let mut out = String::new();
+    let mut files: Vec<&str> = rows.iter().map(|r| r.file.as_str()).collect();
+    files.dedup();
+    for file in files {
+        let own: Vec<&Row> = rows.iter().filter(|r| r.file == file).collect();
+        for bound in bounds {
+            let _ = writeln!(out, "{file}: {}", best(&own, *bound));
+        }
+        for row in own {
+            notes(&mut out, row);
+        }
+    }
+    out
+}
+
+fn best(rows: &[&Row], bound: f64) -> String {
     let kept = rows.iter().filter(|r| r.counts.hits > 0 && r.wrong_per_hit_high <= bound);
     match kept.max_by(|a, b| a.hit_rate.total_cmp(&b.hit_rate)) {
         Some(row) => format!(
@@ -175,9 +216,37 @@ pub fn advice(rows: &[Row], bound: f64) -> String {
             100.0 * row.hit_rate
         ),
         None => format!(
-            "no setting tried keeps wrong answers below {:.2} % of hits: serve exact matches only",
+            "no setting tried is proven to keep wrong answers below {:.2} % of hits: serve exact matches only",
             100.0 * bound
         ),
+    }
+}
+
+/// What a reader of the row must know beside its figures.
+fn notes(out: &mut String, row: &Row) {
+    /// Hits below which a policy has in effect given up on similarity.
+    const FEW: f64 = 0.01;
+    let setting = format!("{}: {} at {}", row.file, row.policy, row.level);
+    let counts = &row.counts;
+    if counts.exact_only > 0 {
+        let share = 100.0 * counts.exact_only as f64 / counts.requests.max(1) as f64;
+        let _ = writeln!(
+            out,
+            "{setting} fell back to exact matches only in {} of {} orders, for {share:.1} % of requests: its audits showed more wrong answers than the target",
+            counts.fallen_orders, row.orders
+        );
+    } else if row.hit_rate < FEW {
+        let _ = writeln!(
+            out,
+            "{setting} serves next to nothing but exact matches: similarity does not tell right from wrong here",
+        );
+    }
+    if counts.unjudged > 0 {
+        let _ = writeln!(
+            out,
+            "{setting}: of {} of {} hits the judge cannot tell whether they were right; they are in no rate of wrong answers",
+            counts.unjudged, counts.hits
+        );
     }
 }
 
@@ -220,16 +289,55 @@ mod tests {
     #[test]
     fn advice_counts_the_upper_limit() {
         let rows = [row(400, 2), row(200, 0)];
-        assert!(advice(&rows, 0.02).contains("40.0 %"));
-        assert!(advice(&rows, 0.001).contains("exact matches only"));
-        assert!(advice(&[row(0, 0)], 0.5).contains("exact matches only"));
+        assert!(advice(&rows, &[0.02]).contains("40.0 %"));
+        assert!(advice(&rows, &[0.001]).contains("exact matches only"));
+        assert!(advice(&[row(0, 0)], &[0.5]).contains("exact matches only"));
+    }
+
+    #[test]
+    fn advice_is_given_for_each_file_and_each_bound() {
+        let mut other = row(100, 50);
+        other.file = "y.jsonl".into();
+        let said = advice(&[row(400, 2), other], &[0.02, 0.05]);
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines.len(), 4, "{said}");
+        assert!(lines[0].starts_with("x.jsonl: policy") && lines[3].starts_with("y.jsonl: no"));
+    }
+
+    #[test]
+    fn a_fall_back_is_said() {
+        let mut fallen = row(100, 0);
+        fallen.counts = Run { exact_only: 500, fallen_orders: 1, ..fallen.counts };
+        assert!(advice(&[fallen], &[0.01]).contains("fell back"));
+        assert!(advice(&[row(2, 0)], &[0.01]).contains("next to nothing"));
+    }
+
+    #[test]
+    fn hits_that_nobody_can_judge_are_in_no_rate() {
+        let settings = Settings::default();
+        let run = Run { requests: 1000, hits: 100, wrong: 2, unjudged: 60, ..Run::default() };
+        let row = Row::new("x", &settings, 1, &run);
+        assert_eq!((row.hit_rate, row.wrong_per_hit), (0.1, 0.05));
+        assert!(advice(&[row], &[0.01]).contains("60 of 100"));
     }
 
     #[test]
     fn tables_line_up() {
-        let text = table(&[row(400, 2)]);
-        let widths: Vec<usize> = text.lines().map(|l| l.chars().count()).collect();
-        assert_eq!(widths[0], widths[1]);
-        assert!(markdown(&[row(1, 0)]).starts_with("| File |"));
+        let kind = KindRow {
+            kind: "number".into(),
+            same: false,
+            pairs: 9,
+            served: 0.0,
+            lost_to_guards: 1.0,
+            alone: 0.0,
+        };
+        let row = row(400, 2).with_kinds(vec![kind]);
+        for text in [table(std::slice::from_ref(&row)), kinds(&row)] {
+            let widths: Vec<usize> =
+                text.lines().rev().take(2).map(|l| l.chars().count()).collect();
+            assert_eq!(widths[0], widths[1], "{text}");
+        }
+        let marked = markdown(&[row]);
+        assert!(marked.starts_with("| File |") && marked.contains("| number | no | 9 |"));
     }
 }

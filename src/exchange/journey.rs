@@ -12,7 +12,7 @@ use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::House;
+use super::{House, routing};
 use crate::{
     cache::{
         entry::{Entry, now_ms},
@@ -30,8 +30,8 @@ use crate::{
     fault::Fault,
     front::hygiene,
     observe::TraceContext,
-    upstream::{Outgoing, Prefix, Reply, ReplyBody, Timing, Upstream},
-    wire::{Dialect, NotStorable, Prompt},
+    upstream::{Call, Prefix, Reply, ReplyBody, Timing, Upstream},
+    wire::{Dialect, NotStorable, Prompt, Shape},
 };
 
 /// How long a finished answer waits for its question's vector before it is stored without one.
@@ -194,9 +194,16 @@ async fn ask(errand: &Errand) -> Result<Reply, Fault> {
     hygiene::strip_control(&mut head.headers);
     // A compressed answer could be neither checked nor reshaped.
     head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    let upstream = &errand.upstream;
-    let prefix = upstream.uses_prefix().then(|| Prefix::of([errand.prompt.opening.as_slice()]));
-    upstream.send_near(head, Outgoing::Whole(errand.body.clone()), prefix).await
+    let (dialect, shape) = (errand.dialect, errand.prompt.shape);
+    let upstreams = &errand.house.upstreams;
+    let all = std::iter::once(&errand.upstream).chain(upstreams.after(&errand.upstream));
+    let prefix = all.into_iter().any(|upstream| upstream.uses_prefix());
+    let call = Call {
+        prefix: prefix.then(|| Prefix::of([errand.prompt.opening.as_slice()])),
+        ears: matches!(shape, Shape::Stream { .. }).then_some((dialect, shape)),
+    };
+    let wanted = routing::Errand { head: &head, body: &errand.body, call: Some(call) };
+    routing::ask(&errand.house, &errand.upstream, wanted).await
 }
 
 fn not_storable(status: StatusCode, headers: &HeaderMap) -> Option<NotStorable> {

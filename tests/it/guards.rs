@@ -1,5 +1,20 @@
-//! The project's own adversarial pairs, by the guards alone.
-use reprise::cache::guards::{Alone, Clock, Guard, GuardSet, Reading, alone, differences};
+//! The project's own adversarial pairs: by the guards alone, and with real vectors.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use reprise::{
+    cache::{
+        guards::{Alone, Guard, GuardSet, Reading, alone, differences},
+        verdict::{
+            AnswerId, Namespace, Neighbour, Policy, Ruling, Settings,
+            first_prior::{DEFAULT_MODEL, first_prior},
+        },
+    },
+    embed::{
+        Embedded, Embedder as _, Vector, cosine,
+        local::{Local, LocalOptions},
+    },
+};
 
 #[derive(serde::Deserialize)]
 struct Row {
@@ -15,10 +30,14 @@ struct Prompt {
     alone: String,
 }
 
+fn pairs() -> Vec<Row> {
+    let text = include_str!("../data/adversarial.jsonl");
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 #[test]
 fn guards_tell_every_pair_apart() {
-    let text = include_str!("../data/adversarial.jsonl");
-    let rows: Vec<Row> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let rows = pairs();
     assert!(rows.len() >= 400);
     let mut failed = vec![];
     for row in &rows {
@@ -40,7 +59,69 @@ fn guards_tell_every_pair_apart() {
 fn prompts_are_classed() {
     for line in include_str!("../data/alone.jsonl").lines() {
         let row: Prompt = serde_json::from_str(line).unwrap();
-        let class = alone(&Reading::of(&row.prompt), &Clock::default()).map_or("none", Alone::name);
+        let class = alone(&Reading::of(&row.prompt)).map_or("none", Alone::name);
         assert_eq!(class, row.alone, "{}", row.prompt);
     }
+}
+
+/// The same pairs with real vectors, through the namespace that serves: no pair that must not share
+/// an answer is served, by a threshold of 0.90 or by the default policy, and guards cost no pair
+/// that may and is similar enough. Prints the table by case.
+#[test]
+fn no_pair_is_served_that_must_not_be() {
+    let rows = pairs();
+    let texts: Vec<&str> = rows.iter().flat_map(|row| [row.a.as_str(), row.b.as_str()]).collect();
+    let vectors = real_vectors(&texts);
+    let threshold = Settings {
+        policy: Policy::Threshold,
+        min_similarity: 0.9,
+        audit: 0.0,
+        ..Settings::default()
+    };
+    let verified = Settings { audit: 0.0, ..Settings::default() };
+    let mut table: BTreeMap<(bool, &str), [u32; 4]> = BTreeMap::new();
+    let mut failed = vec![];
+    for (row, vectors) in rows.iter().zip(vectors.chunks_exact(2)) {
+        let counts = table.entry((row.same, &row.case)).or_default();
+        counts[0] += 1;
+        let (asked, stored) = (Reading::of(&row.b), Reading::of(&row.a));
+        let (Some(a), Some(b)) = (&vectors[0], &vectors[1]) else { continue };
+        if alone(&asked).or(alone(&stored)).is_some() {
+            continue;
+        }
+        let near = [Neighbour { answer: AnswerId(1), similarity: cosine(a, b), text: &row.a }];
+        counts[1] += u32::from(near[0].similarity >= 0.9);
+        for (settings, at) in [(&threshold, 2), (&verified, 3)] {
+            let mut space = Namespace::new(settings.clone(), first_prior(DEFAULT_MODEL));
+            let ruling = space.decide(&asked, &near, 0.5).ruling;
+            counts[at] += u32::from(ruling.would_serve());
+            let wrong = ruling.would_serve() && !row.same;
+            if wrong || (ruling == Ruling::Guarded && row.same) {
+                failed.push(format!(
+                    "{} {ruling:?} at {:.3} by {}: {} | {}",
+                    row.case,
+                    near[0].similarity,
+                    settings.policy.name(),
+                    row.a,
+                    row.b
+                ));
+            }
+        }
+    }
+    println!("may share, case: pairs, similar >= 0.90, served by threshold 0.90, by verified 0.01");
+    for ((same, case), counts) in table {
+        println!("{:>3} {case:<22} {counts:?}", if same { "yes" } else { "no" });
+    }
+    assert!(failed.is_empty(), "{}:\n{}", failed.len(), failed.join("\n"));
+}
+
+/// One vector a text, by the model that ships; `None` where it gives none.
+fn real_vectors(texts: &[&str]) -> Vec<Option<Vector>> {
+    let local = Local::open(LocalOptions::default()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let embed = |text: &&str| match runtime.block_on(local.embed(Arc::from(*text))).unwrap() {
+        Embedded::Vector(vector) => Some(vector),
+        Embedded::BeyondWindow { .. } | Embedded::UnknownWords { .. } => None,
+    };
+    texts.iter().map(embed).collect()
 }

@@ -1,13 +1,17 @@
 //! Nobody gets another's answer.
 
-use std::collections::HashMap;
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use http::HeaderMap;
 use reprise::{
-    cache::key::{Key, Route},
+    cache::{
+        entry::{Entry, now_ms},
+        exact::ExactTier,
+        key::{Key, Route},
+    },
     config::ScopeRule,
     front::tenant::Tenants,
-    wire::{Dialect as _, openai::OpenAi},
+    wire::{Dialect as _, Shape, openai::OpenAi},
 };
 use serde_json::{Value, json};
 
@@ -150,7 +154,7 @@ const FIELDS: [Field; 22] = [
 /// What of the head must do so.
 const HEADS: [&str; 4] = ["authorization", "x-api-key", "cookie", "x-vendor-token"];
 
-const VARIANTS: usize = 400;
+const VARIANTS: usize = 3600;
 
 fn base() -> Value {
     json!({"model": "m", "messages": [
@@ -174,32 +178,83 @@ fn key(body: &Value, headers: &[(&'static str, String)], query: &str, vary: &str
     Key::new(&scope, route, &prompt)
 }
 
-/// Ten thousand requests that differ in one field each: no two keys are alike, and only another
-/// question stays in the partition.
-#[test]
-fn requests_that_differ_in_one_field_never_meet() {
-    let mut known: HashMap<[u8; 32], String> = HashMap::new();
-    let own = key(&base(), &[], "", "");
-    known.insert(own.fingerprint, "base".into());
-    let mut note = |what: String, key: Key, same_partition: bool| {
-        assert_eq!(key.partition == own.partition, same_partition, "{what}");
-        if let Some(other) = known.insert(key.fingerprint, what.clone()) {
-            panic!("{what} and {other} share a key");
-        }
-    };
-    for variant in 0..VARIANTS {
+/// One request of the hundred thousand.
+struct Made {
+    what: String,
+    key: Key,
+    /// It differs in the question alone.
+    near: bool,
+}
+
+/// Every request that differs from the base in one field, in one of `variants`.
+fn made(variants: impl Iterator<Item = usize>) -> Vec<Made> {
+    let mut all = Vec::new();
+    for variant in variants {
+        let mut note = |name: &str, key: Key| {
+            all.push(Made { what: format!("{name} {variant}"), key, near: name == "question" });
+        };
         for (name, set) in FIELDS {
             let mut body = base();
             set(&mut body, variant);
-            note(format!("{name} {variant}"), key(&body, &[], "", ""), name == "question");
+            note(name, key(&body, &[], "", ""));
         }
         for name in HEADS {
             let headers = [(name, format!("v{variant}"))];
-            note(format!("{name} {variant}"), key(&base(), &headers, "", ""), false);
+            note(name, key(&base(), &headers, "", ""));
         }
         let value = format!("v={variant}");
-        note(format!("query {variant}"), key(&base(), &[], &value, ""), false);
-        note(format!("vary {variant}"), key(&base(), &[], "", &value), false);
+        note("query", key(&base(), &[], &value, ""));
+        note("vary", key(&base(), &[], "", &value));
     }
-    assert!(known.len() > 10_000, "{}", known.len());
+    all
+}
+
+/// A hundred thousand requests that differ in one field each: no two share a key, only another
+/// question stays in the partition, and in one memory tier each finds its own answer and no other.
+#[test]
+fn requests_that_differ_in_one_field_never_meet() {
+    let all: Vec<Made> = std::thread::scope(|scope| {
+        let halves = [0, 1].map(|half| scope.spawn(move || made((half..VARIANTS).step_by(2))));
+        halves.into_iter().flat_map(|half| half.join().unwrap()).collect()
+    });
+    assert!(all.len() > 100_000, "{}", all.len());
+    let own = key(&base(), &[], "", "");
+    let tier = ExactTier::new(1 << 30, Duration::ZERO);
+    let mut known = HashSet::from([own.fingerprint]);
+    for one in &all {
+        assert!(known.insert(one.key.fingerprint), "{} shares its key", one.what);
+        assert_eq!(one.key.partition == own.partition, one.near, "{}", one.what);
+        tier.put(Arc::new(answer(&one.key, &one.what)));
+    }
+    let crossed: Vec<_> = all
+        .iter()
+        .filter(|one| tier.get(&one.key).is_none_or(|found| found.body != one.what.as_bytes()))
+        .map(|one| &one.what)
+        .collect();
+    assert!(crossed.is_empty(), "{} of {}: {:?}", crossed.len(), all.len(), crossed.first());
+    assert!(tier.get(&own).is_none(), "nobody asked the base request yet");
+    // One fingerprint under another's name is refused: an id is only half of a fingerprint.
+    let mut forged = all[0].key.clone();
+    forged.fingerprint[31] ^= 1;
+    assert!(tier.get(&forged).is_none());
+}
+
+fn answer(key: &Key, text: &str) -> Entry {
+    Entry {
+        id: key.id,
+        fingerprint: key.fingerprint,
+        partition: key.partition.clone(),
+        tenant: key.tenant.clone(),
+        model: "m".into(),
+        route: "u".into(),
+        tags: Vec::new(),
+        question: None,
+        shape: Shape::Whole,
+        content_type: "application/json".into(),
+        body: text.to_owned().into(),
+        usage: None,
+        upstream_ms: 1,
+        generated_ms: now_ms(),
+        expires_ms: now_ms() + 3_600_000,
+    }
 }

@@ -125,7 +125,7 @@ async fn in_a_shared_scope_probing_is_limited_by_client() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_route_has_a_life_of_its_own() {
     let origin = Origin::start(talk::model).await;
-    let proxy = Setup::new(&origin).upstream_with("ttl = \"7s\"").open().await;
+    let proxy = Setup::new(&origin).upstream("ttl = \"7s\"").open().await;
     let ask = Ask::chat("why?");
     proxy.send(&ask).await;
     let left = proxy.send(&ask).await.cache_status().ttl.unwrap();

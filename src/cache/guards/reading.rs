@@ -3,7 +3,7 @@
 
 use super::lexicon::{ENGLISH, LanguageSet, lexicon};
 use super::stem::stem;
-use super::unicode::{Script, plain};
+use super::unicode::{Script, hides, plain};
 
 mod phrases;
 mod tokens;
@@ -78,11 +78,14 @@ pub struct Reading {
     pub language: LanguageSet,
     /// First question word.
     pub asked: Option<Asked>,
+    /// It holds text that nobody sees.
+    pub hides: bool,
 }
 
 impl Reading {
     /// Reads a text: a few microseconds for a sentence.
     pub fn of(text: &str) -> Self {
+        let hides = hides(text);
         let text = unquoted(plain(text).into_owned());
         let script = Script::dominant(&text);
         let raw = tokens::split(&text);
@@ -105,6 +108,7 @@ impl Reading {
             script,
             language,
             asked: None,
+            hides,
         };
         phrases::settle(&mut reading);
         reading

@@ -116,7 +116,7 @@ fn other_scripts() {
 
 #[test]
 fn alone_classes() {
-    let class = |text: &str| alone(&Reading::of(text), &Clock::default()).map(Alone::name);
+    let class = |text: &str| alone(&Reading::of(text)).map(Alone::name);
     assert_eq!(class("yes"), Some("too_short"));
     assert_eq!(class("continue please"), Some("too_short"));
     assert_eq!(class("😀😀"), Some("no_words"));
@@ -144,7 +144,7 @@ proptest! {
     #[test]
     fn any_two_texts_can_be_compared(a in "\\PC{0,40}", b in "\\PC{0,40}") {
         differences(&Reading::of(&a), &Reading::of(&b));
-        alone(&Reading::of(&a), &Clock::default());
+        alone(&Reading::of(&a));
     }
 }
 

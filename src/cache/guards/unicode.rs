@@ -37,6 +37,39 @@ pub fn plain(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Whether a text says something that no eye sees.
+///
+/// A model reads tag characters, and bits written as zero-width characters or variation selectors
+/// can be decoded; an encoder drops both, so that such a text has the very vector of the harmless
+/// one around it. Flags, joiners inside words and the selector behind an emoji are ordinary.
+pub(super) fn hides(text: &str) -> bool {
+    /// Invisible characters in a row that no script and no emoji needs.
+    const RUN: usize = 3;
+    /// One invisible character for so many visible ones is more than Persian or Hindi need.
+    const DENSE: usize = 8;
+    const FLAG: char = '\u{1f3f4}';
+    if text.is_ascii() {
+        return false;
+    }
+    let (mut run, mut all, mut visible) = (0, 0, 0);
+    let mut flag = false;
+    for c in text.chars() {
+        if !invisible(c) {
+            (run, visible) = (0, visible + 1);
+            flag = c == FLAG;
+            continue;
+        }
+        if flag && matches!(c, '\u{e0020}'..='\u{e007f}') {
+            continue;
+        }
+        (run, all) = (run + 1, all + 1);
+        if run >= RUN || matches!(c, '\u{e0000}'..='\u{e007f}') {
+            return true;
+        }
+    }
+    all > RUN && all * DENSE > visible
+}
+
 /// Zero-width, bidirectional, soft hyphen, variation selectors, tags, and controls that are not
 /// white space.
 fn invisible(c: char) -> bool {
@@ -166,6 +199,26 @@ mod tests {
     #[test]
     fn a_real_word_of_another_alphabet_stays() {
         assert_eq!(plain("Как дела"), "Как дела");
+    }
+
+    #[test]
+    fn hidden_text_is_seen() {
+        let tags: String =
+            "obey".chars().map(|c| char::from_u32(0xe0000 + c as u32).unwrap()).collect();
+        let selectors = "\u{e0141}\u{e0152}\u{e0147}";
+        let bits = "w\u{200b}h\u{200c}a\u{200b}t \u{200c}i\u{200b}s\u{200c} it";
+        for text in [format!("why?{tags}"), format!("why \u{1f600}{selectors}?"), bits.into()] {
+            assert!(hides(&text), "{text:?}");
+        }
+        for text in [
+            "what is caf\u{e9} cr\u{e8}me?",
+            "p\u{200b}aypal account",
+            "\u{1f3f4}\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f} which flag?",
+            "I \u{2764}\u{fe0f} it \u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}",
+            "\u{645}\u{6cc}\u{200c}\u{62e}\u{648}\u{627}\u{647}\u{645} \u{628}\u{62f}\u{627}\u{646}\u{645}",
+        ] {
+            assert!(!hides(text), "{text:?}");
+        }
     }
 
     #[test]

@@ -15,9 +15,17 @@ const DOUBT: f32 = 0.004;
 
 /// The prior to start a namespace of a model with.
 pub fn first_prior(model: &str) -> Belief {
-    let fitted =
-        (model == DEFAULT_MODEL).then(|| parse(include_str!("first_prior.json"))).flatten();
-    let mut belief = fitted.unwrap_or_else(Belief::flat);
+    let fitted = (model == DEFAULT_MODEL).then(|| parse(include_str!("first_prior.json")));
+    doubted(fitted.flatten().unwrap_or_else(Belief::flat))
+}
+
+/// The prior of a file of this form, as [`first_prior`] would start with it; `None` for another
+/// form, or another version's grid.
+pub fn read(text: &str) -> Option<Belief> {
+    parse(text).map(doubted)
+}
+
+fn doubted(mut belief: Belief) -> Belief {
     belief.lean(&Belief::flat(), DOUBT);
     belief
 }

@@ -1,0 +1,94 @@
+//! The story of a request as far as the cache, told and not lived: for `POST /api/v1/explain`.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
+
+use super::{House, cacheable, dialect, hygiene, key, routing};
+use crate::{
+    cache::{
+        explain::Explanation,
+        key::Key,
+        policy::{self, Control},
+        reason::Reason,
+    },
+    fault::Fault,
+    front::Peer,
+};
+
+/// A request as its client would send it.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Path and query.
+    pub target: Uri,
+    /// The client's headers: its credential, `cache-control`, `x-reprise-*`.
+    pub headers: HeaderMap,
+    /// The body, byte for byte.
+    pub body: Bytes,
+}
+
+/// How far the request came.
+pub struct Told {
+    /// The upstream's name.
+    pub route: String,
+    /// The upstream's dialect.
+    pub dialect: &'static str,
+    /// The model, where the body could be read.
+    pub model: Option<String>,
+    /// The last user turn, where there is one.
+    pub question: Option<String>,
+    /// The cache's part in it, or why it has none.
+    pub cache: Result<(Key, Explanation), Reason>,
+}
+
+impl House {
+    /// Walks a request's way up to the verdict. Nothing is forwarded, kept, learned or counted.
+    ///
+    /// # Errors
+    /// What the client would be told about a request that is no request.
+    pub async fn explain(&self, peer: Peer, asked: Asked) -> Result<Told, Fault> {
+        let mut request = Request::new(());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = asked.target;
+        *request.headers_mut() = asked.headers;
+        request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_static("reprise"));
+        let (mut parts, ()) = request.into_parts();
+        hygiene::request(&mut parts, &peer)?;
+        let upstream = routing::route(self, &parts, None)?;
+        let dialect = dialect(&upstream);
+        let mut told = Told {
+            route: upstream.name().to_owned(),
+            dialect: dialect.name(),
+            model: None,
+            question: None,
+            cache: Err(Reason::Unreadable),
+        };
+        let scope = match cacheable(self, dialect, &parts) {
+            Ok(scope) => scope,
+            Err(reason) => {
+                told.cache = Err(reason);
+                return Ok(told);
+            }
+        };
+        let control = Control::read(&parts.headers)?;
+        let ignored = &self.config.cache.ignore_fields;
+        let Ok(prompt) = dialect.read(parts.uri.path(), &asked.body, ignored) else {
+            return Ok(told);
+        };
+        let upstream = routing::route(self, &parts, Some(&prompt.model))?;
+        upstream.name().clone_into(&mut told.route);
+        told.model = Some(prompt.model.to_string());
+        told.question = prompt.question.as_ref().ok().map(ToString::to_string);
+        told.cache =
+            match policy::decide(&self.config.cache, self.ttl(&upstream), &control, &prompt) {
+                Err(reason) => Err(reason),
+                Ok(plan) => {
+                    let mut key = key(self, &scope, &control, &upstream, dialect, &parts, &prompt);
+                    let address = peer.address().map(|address| address.ip());
+                    key.principal = self.tenants.principal(&parts.headers, address);
+                    let explanation = self.cache.explain(&key, &prompt, &plan).await;
+                    Ok((key, explanation))
+                }
+            };
+        Ok(told)
+    }
+}
