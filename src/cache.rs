@@ -7,6 +7,7 @@ pub mod entry;
 pub mod exact;
 pub mod explain;
 mod feedback;
+mod fences;
 pub mod flight;
 pub mod guards;
 pub mod interval;
@@ -20,6 +21,7 @@ mod purge;
 pub mod reason;
 mod report;
 pub mod semantic;
+mod upkeep;
 pub mod verdict;
 pub mod write;
 
@@ -32,6 +34,7 @@ use self::{
     entry::{Entry, now_ms},
     exact::ExactTier,
     feedback::Served,
+    fences::Fences,
     guards::{Alone, Clock, Reading, alone_by},
     judge::llm::LlmJudge,
     key::Key,
@@ -39,6 +42,7 @@ use self::{
     policy::Plan,
     probing::Probing,
     reason::Reason,
+    upkeep::Upkeep,
     verdict::Placement,
     write::{WriteBehind, WriteReport},
 };
@@ -116,6 +120,9 @@ pub struct Cache {
     embedder: Option<Arc<dyn Embedder>>,
     store: Option<Arc<dyn VectorStore>>,
     writer: Option<WriteBehind>,
+    /// Where the store is shared with other replicas.
+    fences: Option<Arc<Fences>>,
+    _upkeep: Option<Upkeep>,
 }
 
 impl Cache {
@@ -140,7 +147,13 @@ impl Cache {
             tracing::error!(%error, "no language model judges: cheaper judges alone");
             None
         });
-        let writer = store.clone().map(|store| WriteBehind::start(store, queue, tasks));
+        let meta = store.as_ref().and_then(|store| store.meta()).cloned();
+        let fences = meta.map(|meta| Arc::new(Fences::new(meta, exact.clone())));
+        let writer =
+            store.clone().map(|store| WriteBehind::start(store, fences.clone(), queue, tasks));
+        let upkeep = store.as_ref().zip(writer.as_ref()).map(|(store, writer)| {
+            Upkeep::start(store, writer, fences.as_ref(), config.grace.get())
+        });
         Self {
             exact,
             namespaces,
@@ -151,6 +164,8 @@ impl Cache {
             embedder,
             store,
             writer,
+            fences,
+            _upkeep: upkeep,
             config: ArcSwap::from_pointee(config),
         }
     }
@@ -262,15 +277,10 @@ impl Cache {
     /// The store's; the memory tier has forgotten it all the same.
     pub async fn delete(&self, id: EntryId) -> Result<u64, StoreFault> {
         let here = u64::from(self.exact.remove(id));
-        let (Some(writer), Some(store)) = (&self.writer, &self.store) else { return Ok(here) };
+        let Some(store) = &self.store else { return Ok(here) };
         // A key that leads to an elder answer goes with that answer: they say the same.
         let answer = store.get(id).await?.map_or(id, |record| record.answer);
-        self.exact.remove(answer);
-        let id = answer;
-        let stored = writer.delete(Selector::Answer(id)).await;
-        // A lookup may have carried it from the store into memory meanwhile.
-        self.exact.remove(id);
-        Ok(stored?.max(here))
+        Ok(self.purge(Selector::Answer(answer)).await?.max(here))
     }
 
     /// Makes every kept answer durable.
