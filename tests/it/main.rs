@@ -26,5 +26,6 @@ mod passing;
 mod records;
 mod restart;
 mod scope;
+mod shared;
 mod slowness;
 mod stale;
