@@ -57,13 +57,11 @@ fn main() {
         left: AtomicUsize::new(total),
         run: std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos(),
     });
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let heard = runtime.block_on(async {
-        let listeners: Vec<_> = (0..streams).map(|_| tokio::spawn(listen(errand.clone()))).collect();
+        let listeners: Vec<_> =
+            (0..streams).map(|_| tokio::spawn(listen(errand.clone()))).collect();
         let mut all = Heard::default();
         for listener in listeners {
             let mut one = listener.await.unwrap();
@@ -84,7 +82,9 @@ fn number(argument: Option<String>) -> Option<usize> {
 async fn listen(errand: Arc<Errand>) -> Heard {
     let mut heard = Heard::default();
     loop {
-        let turn = errand.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        let turn = errand
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         let Ok(turn) = turn else { return heard };
         if stream(&errand, turn, &mut heard).await.is_none() {
             heard.failed += 1;
@@ -111,7 +111,8 @@ async fn stream(errand: &Errand, turn: usize, heard: &mut Heard) -> Option<()> {
         request = request.header(name, value);
     }
     let begun = Instant::now();
-    let response = sender.send_request(request.body(Full::new(Bytes::from(body))).ok()?).await.ok()?;
+    let response =
+        sender.send_request(request.body(Full::new(Bytes::from(body))).ok()?).await.ok()?;
     if response.status() != 200 {
         return None;
     }

@@ -36,7 +36,7 @@ impl Reply {
             }
             held.push_back(frame);
             match ears.beginning() {
-                Beginning::Silent if bytes <= SILENCE_BYTES => {}
+                Beginning::Silent if bytes < SILENCE_BYTES => {}
                 beginning => break beginning,
             }
         };

@@ -114,8 +114,9 @@ async fn a_full_write_queue_drops_and_counts() {
         assert_eq!(proxy.send(&ask).await.x_cache(), "HIT");
     }
     let writes = || proxy.house().cache.writes();
-    eventually("all are counted", || writes().dropped + writes().failed == 20).await;
-    assert!(writes().dropped > 0);
+    // One is being tried again and again, one waits.
+    eventually("the others are counted", || writes().dropped >= 18).await;
+    assert_eq!((writes().dropped, writes().queued, writes().written), (18, 1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
