@@ -161,6 +161,9 @@ pub struct Upstream {
     /// Models that it serves, `*` at the end standing for any rest; empty: all.
     #[serde(default)]
     pub models: Vec<String>,
+    /// Names that clients use for models, and those that this server knows them by.
+    #[serde(default)]
+    pub aliases: BTreeMap<String, String>,
     /// Request headers that must be there with these values.
     #[serde(default)]
     pub headers: Headers,
@@ -317,8 +320,52 @@ pub struct Cache {
     pub flight_bytes: Size,
     /// The same for all running answers together.
     pub flights_bytes: Size,
+    /// How kept answers are replayed.
+    pub replay: Replay,
     /// Matching by meaning.
     pub semantic: Semantic,
+}
+
+/// How kept answers are replayed.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Replay {
+    /// How fast streams are.
+    pub pace: Pace,
+    /// Whose ids and times they carry.
+    pub identity: Identity,
+    /// Which token counts they carry.
+    pub usage: ReplayUsage,
+}
+
+/// How fast a replayed stream is.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Pace {
+    /// As fast as its client reads.
+    Instant,
+    /// Its events spread evenly over the time that its generation took.
+    Recorded,
+}
+
+/// Whose ids and times a replay carries.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Identity {
+    /// Those that were recorded.
+    Verbatim,
+    /// New ones.
+    Fresh,
+}
+
+/// Which token counts a replay carries.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplayUsage {
+    /// Those that were recorded.
+    Verbatim,
+    /// None were spent.
+    Zero,
 }
 
 /// Who shares answers with whom.
