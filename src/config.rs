@@ -197,6 +197,9 @@ pub struct Upstream {
     /// Connections to each replica that are opened ahead.
     #[serde(default)]
     pub warm: usize,
+    /// Life of its answers, where another than `cache.ttl`.
+    #[serde(default, deserialize_with = "units::optional_span")]
+    pub ttl: Option<Span>,
     /// Path of the replicas' own Prometheus metrics; empty: they are not looked at.
     #[serde(default)]
     pub metrics: String,
@@ -302,6 +305,12 @@ pub struct Cache {
     pub max_entry: Size,
     /// Who shares answers.
     pub scope: ScopeRule,
+    /// When a hit is sent.
+    pub replay: Replay,
+    /// Whose ids and times a hit carries.
+    pub replay_identity: Identity,
+    /// Which token counts a hit carries.
+    pub replay_usage: ReplayUsage,
     /// Finish answers that nobody waits for any more.
     pub finish_abandoned: bool,
     /// Hotter requests are not cached.
@@ -320,31 +329,19 @@ pub struct Cache {
     pub flight_bytes: Size,
     /// The same for all running answers together.
     pub flights_bytes: Size,
-    /// How kept answers are replayed.
-    pub replay: Replay,
     /// Matching by meaning.
     pub semantic: Semantic,
 }
 
-/// How kept answers are replayed.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub struct Replay {
-    /// How fast streams are.
-    pub pace: Pace,
-    /// Whose ids and times they carry.
-    pub identity: Identity,
-    /// Which token counts they carry.
-    pub usage: ReplayUsage,
-}
-
-/// How fast a replayed stream is.
+/// When a hit is sent.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
-pub enum Pace {
-    /// As fast as its client reads.
+pub enum Replay {
+    /// At once.
     Instant,
-    /// Its events spread evenly over the time that its generation took.
+    /// After as long as the answer took to be generated: its time tells nobody that it was known.
+    Paced,
+    /// A stream's events spread evenly over the time that the answer took; what is no stream at once.
     Recorded,
 }
 
@@ -401,6 +398,50 @@ pub struct Semantic {
     pub neighbours: usize,
     /// Names of the guards that are on.
     pub guards: Vec<String>,
+    /// Words and phrases beside the built-in ones that make an answer depend on the clock; a trailing
+    /// `*` stands for any ending.
+    pub volatile: Vec<String>,
+    /// Words that do not, though they are built in.
+    pub stable: Vec<String>,
+    /// Under [`ScopeRule::Shared`]: how many other clients' fresh answers must agree with an answer
+    /// before it is shared by meaning.
+    pub confirmations: usize,
+    /// Under [`ScopeRule::Shared`]: near questions of one client a minute that are looked up by
+    /// meaning; 0: no limit.
+    pub probe_limit: u32,
+    /// The language model that compares answers.
+    pub judge: Judge,
+}
+
+/// A language model that compares answers: any OpenAI-compatible endpoint.
+#[derive(Clone, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Judge {
+    /// Its base URL, to which `/chat/completions` is added; `None`: no such judge.
+    #[serde(deserialize_with = "units::optional")]
+    pub url: Option<String>,
+    /// The model's name there.
+    pub model: String,
+    /// Sent as a bearer token.
+    #[serde(deserialize_with = "units::optional")]
+    pub api_key: Option<String>,
+    /// How long one comparison may take, waiting included.
+    pub deadline: Span,
+    /// Comparisons at once.
+    pub concurrency: usize,
+    /// Comparisons that may wait.
+    pub queue: usize,
+}
+
+impl std::fmt::Debug for Judge {
+    /// Never prints the key.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Judge")
+            .field("url", &self.url)
+            .field("model", &self.model)
+            .field("api_key", &self.api_key.as_ref().map(|_| "***"))
+            .finish_non_exhaustive()
+    }
 }
 
 /// How a near prompt is judged: the verdict's own word.

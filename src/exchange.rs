@@ -12,7 +12,7 @@ mod journey;
 mod report;
 mod routing;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -36,7 +36,7 @@ use crate::{
         semantic::Times,
         verdict::Ruling,
     },
-    config::{Config, Identity, Pace, ReplayUsage},
+    config::{Config, Identity, Replay, ReplayUsage},
     fault::{Fault, Kind},
     front::{
         Handler, Peer,
@@ -82,6 +82,14 @@ pub struct House {
     pub tasks: TaskTracker,
 }
 
+impl House {
+    /// The life of an upstream's answers.
+    fn ttl(&self, upstream: &crate::upstream::Upstream) -> Duration {
+        let named = self.config.upstream.iter().find(|one| one.name == upstream.name());
+        named.and_then(|one| one.ttl).unwrap_or(self.config.cache.ttl).get()
+    }
+}
+
 /// Opens the house to the front: to each request the one that stands then.
 pub struct Doorman(pub Arc<ArcSwap<House>>);
 
@@ -101,6 +109,10 @@ impl Handler for Doorman {
             Ok(_) => story(house, peer, &mut parts, incoming, &mut record).await,
             Err(fault) => Err(fault.clone()),
         };
+        if house.config.cache.replay == Replay::Paced {
+            let left = record.upstream_saved.saturating_sub(record.stages.elapsed());
+            tokio::time::sleep(left).await;
+        }
         let response = told.unwrap_or_else(|fault| {
             record.outcome = Outcome::Error;
             record.fault = Some(fault.kind);
@@ -150,11 +162,19 @@ async fn story(
     if let Ok(question) = &prompt.question {
         record.prompt(question);
     }
-    let plan = match policy::decide(&house.config.cache, &control, &prompt) {
+    let plan = match policy::decide(&house.config.cache, house.ttl(upstream), &control, &prompt) {
         Ok(plan) => plan,
         Err(reason) => return forward(house, upstream, parts, body, reason, record).await,
     };
-    let keying = Keying { house, scope, control: &control, upstream, dialect: &*dialect, parts };
+    let keying = Keying {
+        house,
+        scope,
+        control: &control,
+        upstream,
+        dialect: &*dialect,
+        parts,
+        peer: &peer,
+    };
     let key = keying.key(&prompt);
     record.stages.lap(Stage::Key);
 
@@ -233,7 +253,7 @@ fn replay(
     record.tokens_prompt = entry.usage.map(|usage| usage.prompt);
     record.tokens_completion = entry.usage.map(|usage| usage.completion);
     record.tokens_saved = usage.prompt + usage.completion;
-    record.upstream_saved = std::time::Duration::from_millis(entry.upstream_ms);
+    record.upstream_saved = Duration::from_millis(entry.upstream_ms);
     record.outcome = match hit.kind {
         HitKind::Exact => Outcome::HitExact,
         HitKind::Stale => Outcome::HitStale,
@@ -252,18 +272,18 @@ fn replay(
 
 /// A replay's body as `cache.replay` wants it.
 fn staged(house: &House, dialect: &dyn Dialect, shape: Shape, hit: &Hit, body: Bytes) -> Body {
-    let replay = &house.config.cache.replay;
+    let cache = &house.config.cache;
     let dress = Dress {
-        fresh: replay.identity == Identity::Fresh,
-        uncounted: replay.usage == ReplayUsage::Zero,
+        fresh: cache.replay_identity == Identity::Fresh,
+        uncounted: cache.replay_usage == ReplayUsage::Zero,
     };
     let verbatim = !dress.fresh && !dress.uncounted;
     let body = if verbatim { body } else { dressed(dialect, shape, &body, dress) };
-    match replay.pace {
-        Pace::Recorded if shape.is_events() => {
-            Body::paced(body, std::time::Duration::from_millis(hit.entry.upstream_ms))
+    match cache.replay {
+        Replay::Recorded if shape.is_events() => {
+            Body::paced(body, Duration::from_millis(hit.entry.upstream_ms))
         }
-        Pace::Recorded | Pace::Instant => Body::whole(body),
+        Replay::Recorded | Replay::Paced | Replay::Instant => Body::whole(body),
     }
 }
 

@@ -17,7 +17,7 @@ def chat(url: str, system: str, question: str, **more):
 
 
 def test_fresh_ids_and_no_counts(start, sim, nonce):
-    settings = {"cache.replay.identity": "fresh", "cache.replay.usage": "zero"}
+    settings = {"cache.replay_identity": "fresh", "cache.replay_usage": "zero"}
     proxy = start(sim.url, settings=settings)
     journey = dialect.Journey(proxy, sim)
     first = journey.missed(lambda url, question: chat(url, nonce, question), QUESTION)
@@ -34,7 +34,7 @@ def test_fresh_ids_and_no_counts(start, sim, nonce):
 
 
 def test_the_recorded_pace(start, sim, nonce):
-    proxy = start(sim.url, settings={"cache.replay.pace": "recorded"})
+    proxy = start(sim.url, settings={"cache.replay": "recorded"})
     journey = dialect.Journey(proxy, sim)
     slow = f"{nonce} [[slow:10ms]] [[rate:20]] [[tokens:20]]"
 
