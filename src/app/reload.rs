@@ -82,6 +82,7 @@ impl Reloader {
         // From here on nothing can fail.
         next.config = config;
         next.admission.resize(next.config.limits.requests);
+        next.bodies.resize(next.config.limits.bodies_bytes.bytes());
         next.cache.configure(next.config.cache.clone());
         if let Some((tls, loaded)) = certificates {
             tls.publish(loaded);
