@@ -32,7 +32,7 @@ pub use self::{
     entries::{Entries, EntryView},
     explain::{CLIENT, ExactAnswer, Explained, Judged, Nearest, Question, Took},
     health::{Health, Part, Phase},
-    listener::serve,
+    listener::{serve, starting},
     purge::PurgeMode,
     reload::Reload,
 };
@@ -149,13 +149,30 @@ async fn livez() -> &'static str {
 /// Whether traffic should come here. Upstreams play no part: a dead one is no reason to take the
 /// proxy out that still answers from its cache.
 async fn readyz(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
-    let readiness = admin.health.readiness();
+    readiness(&admin.health, query.as_deref())
+}
+
+fn readiness(health: &Health, query: Option<&str>) -> Response {
+    let readiness = health.readiness();
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let verbose = query.is_some_and(|query| {
         query.split('&').any(|pair| pair.split('=').next() == Some("verbose"))
     });
     let text = if verbose { readiness.verbose() } else { readiness.brief() };
     (status, text).into_response()
+}
+
+/// What is answered before the rooms are open: that we live, and what is waited for.
+fn starting_router(health: Arc<Health>) -> Router {
+    let ready = {
+        let health = health.clone();
+        get(async move |RawQuery(query): RawQuery| readiness(&health, query.as_deref()))
+    };
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", ready)
+        .fallback(async || Refusal::STARTING)
+        .layer(middleware::from_fn(bounded))
 }
 
 async fn stats(State(admin): State<Admin>) -> Json<Stats> {

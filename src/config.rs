@@ -170,9 +170,9 @@ pub struct Upstream {
     /// Base URLs of its replicas, `http://` or `https://`, with an optional path prefix.
     #[serde(default)]
     pub urls: Vec<String>,
-    /// Which API it speaks.
+    /// Which APIs it speaks.
     #[serde(default)]
-    pub dialect: DialectName,
+    pub dialect: Family,
     /// Path prefixes that it serves.
     #[serde(default = "everywhere")]
     pub routes: Vec<String>,
@@ -221,6 +221,9 @@ pub struct Upstream {
     /// Connections to each replica that are opened ahead.
     #[serde(default)]
     pub warm: usize,
+    /// Path of the replicas' own Prometheus metrics; empty: they are not looked at.
+    #[serde(default)]
+    pub metrics: String,
     /// What is promised: the first piece of an answer within so long. Empty: nothing.
     #[serde(default, deserialize_with = "units::optional_span")]
     pub budget: Option<Span>,
@@ -264,14 +267,8 @@ fn hedge_share() -> f64 {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(pub Vec<(http::HeaderName, http::HeaderValue)>);
 
-/// The APIs that Reprise reads.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub enum DialectName {
-    /// OpenAI's API and everything that speaks like it.
-    #[default]
-    Openai,
-}
+/// The wire's own words: which APIs an upstream speaks, and where a wrapped question stands.
+pub use crate::wire::{Template, dialects::Family};
 
 /// What one client may take from all others.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -351,6 +348,11 @@ pub struct Cache {
     pub max_temperature: f64,
     /// Request fields that are not part of the key.
     pub ignore_fields: Vec<String>,
+    /// How prompts that wrap their question are written.
+    #[serde(default)]
+    pub template: Vec<Template>,
+    /// Names of KServe's BYTES inputs that hold a question.
+    pub text_inputs: Vec<String>,
     /// Request headers that are part of the key.
     #[serde(deserialize_with = "units::header_names")]
     pub vary_headers: Vec<http::HeaderName>,

@@ -36,6 +36,7 @@ mod replica;
 mod reply;
 mod route;
 mod send;
+pub mod sight;
 mod socket;
 mod tls;
 mod unanswered;
@@ -69,7 +70,10 @@ use self::{
     balance::Balance, budget::Budget, hedge::Hedge, line::Line, replica::Replica, route::Table,
     tls::ClientTls, upkeep::Upkeep,
 };
-use crate::config::{self, Config, DialectName};
+use crate::{
+    config::{self, Config},
+    wire::dialects::Dialects,
+};
 
 /// An HTTP version towards a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +106,7 @@ struct Opened {
 /// One named model server with its replicas.
 pub struct Upstream {
     name: Arc<str>,
-    dialect: DialectName,
+    dialects: Dialects,
     replicas: Vec<Arc<Replica>>,
     balance: Balance,
     /// Exchanges that may be sent again.
@@ -239,9 +243,9 @@ impl Upstream {
         &self.name
     }
 
-    /// The API it speaks.
-    pub fn dialect(&self) -> DialectName {
-        self.dialect
+    /// The APIs that it speaks.
+    pub fn dialects(&self) -> &Dialects {
+        &self.dialects
     }
 
     /// Each replica in numbers.

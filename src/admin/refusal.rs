@@ -28,6 +28,11 @@ impl Refusal {
         "not_found",
         "nothing is here: see /metrics, /livez, /readyz, /api/v1/stats",
     );
+    pub(super) const STARTING: Self = Self::fixed(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "starting",
+        "the model is loading and the store is opening: see /readyz?verbose",
+    );
     pub(super) const METHOD_NOT_ALLOWED: Self = Self::fixed(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",

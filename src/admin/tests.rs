@@ -187,6 +187,34 @@ async fn readiness_follows_the_life_of_the_process() {
 }
 
 #[tokio::test]
+async fn before_the_rooms_are_open_health_is_answered_and_nothing_else() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (health, opened) = (Arc::new(Health::new()), CancellationToken::new());
+    health.set("embedder", Part::Starting);
+    let task = tokio::spawn(starting(listener, Arc::clone(&health), opened.clone()));
+    let ask = async |path: &str| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    };
+    assert!(ask("/livez").await.starts_with("HTTP/1.1 200"));
+    let ready = ask("/readyz").await;
+    assert!(
+        ready.starts_with("HTTP/1.1 503") && ready.ends_with("starting: embedder\n"),
+        "{ready}"
+    );
+    let stats = ask("/api/v1/stats").await;
+    assert!(stats.starts_with("HTTP/1.1 503") && stats.contains("\"starting\""), "{stats}");
+    opened.cancel();
+    let listener = task.await.unwrap();
+    assert_eq!(listener.local_addr().unwrap(), address, "the same port goes on");
+}
+
+#[tokio::test]
 async fn metrics_are_in_prometheus_text_format() {
     let admin = Listener::start(PLAIN).await;
     let (status, head, body) = admin.ask("GET", "/metrics", "").await;

@@ -8,9 +8,10 @@ use super::StartFault;
 use crate::{
     admin::{Health, Part},
     cache::{Cache, flight::Flights, reason::Reason, verdict::Ruling},
-    config::{Config, Policy, StoreKind, Upstream},
+    config::{Config, Policy, StoreKind},
     embed::{
         Embedder,
+        counted::Counted,
         local::{Local, LocalOptions},
     },
     exchange::House,
@@ -20,7 +21,7 @@ use crate::{
         quota::Quotas,
         tenant::{Tenants, tenant_key},
     },
-    observe::{self, AccessLog, Observer, PriceTable, Promise, Prompts, Settings, trace::Exporter},
+    observe::{AccessLog, Observer, PriceTable, Promise, Prompts, Settings, trace::Exporter},
     store::{
         VectorStore,
         embedded::{Embedded, EmbeddedOptions},
@@ -32,6 +33,7 @@ use crate::{
 pub(super) struct Opened {
     pub(super) house: Arc<House>,
     pub(super) embedder: Option<Arc<Local>>,
+    pub(super) counted: Option<Arc<Counted>>,
     pub(super) observer: Arc<Observer>,
     pub(super) exporter: Option<Exporter>,
 }
@@ -51,12 +53,13 @@ pub(super) async fn house(
     .map_err(|error| StartFault::Process(error.to_string()))?;
     let exporter = exporter(config, &observer);
     let upstreams = Upstreams::open(config)?;
-    let routes = routes(config, &observer);
+    promises(config, &upstreams, &observer);
     let key = tenant_key_of(config)?;
     let (embedder, store) = tiers(config, health).await;
+    let counted = embedder.clone().map(|local| counted(local, health));
     let cache = Cache::new(
         config.cache.clone(),
-        embedder.clone().map(|local| local as Arc<dyn Embedder>),
+        counted.clone().map(|counted| counted as Arc<dyn Embedder>),
         store,
         config.store.queue,
         (config.store.kind != StoreKind::Off).then(|| config.store.path.join("learned.json")),
@@ -71,25 +74,35 @@ pub(super) async fn house(
         cache: Arc::new(cache),
         flights: Flights::new(flight_bytes, config.cache.flights_bytes.bytes()),
         upstreams,
-        routes,
         observer: observer.clone(),
         tasks: TaskTracker::new(),
         config: config.clone(),
     };
-    Ok(Opened { house: Arc::new(house), embedder, observer, exporter })
+    Ok(Opened { house: Arc::new(house), embedder, counted, observer, exporter })
 }
 
-/// The metrics of each upstream, and what is promised of it.
-pub(super) fn routes(config: &Config, observer: &Observer) -> Vec<Arc<observe::Route>> {
-    let route = |upstream: &Upstream| {
-        let route = observer.route(&upstream.name, "openai");
-        if let Some(budget) = upstream.budget {
-            let promise = Promise { budget: budget.get(), share: upstream.budget_share };
+/// Keeps count of what the embedder does, and says when it has stopped to answer.
+fn counted(embedder: Arc<Local>, health: &Health) -> Arc<Counted> {
+    let counted = Arc::new(Counted::new(embedder));
+    let watched = counted.clone();
+    health.watch("embedder", move || match watched.trouble() {
+        None => Part::Ok,
+        Some(trouble) => Part::Degraded(trouble),
+    });
+    counted
+}
+
+/// The metrics of each upstream, and what is promised of it. Requests in its first dialect count
+/// from zero, those of its others from their first.
+pub(super) fn promises(config: &Config, upstreams: &Upstreams, observer: &Observer) {
+    for (settings, upstream) in config.upstream.iter().zip(upstreams.all()) {
+        let first = upstream.dialects().first().map_or("none", |dialect| dialect.name());
+        let route = observer.route(&settings.name, first);
+        if let Some(budget) = settings.budget {
+            let promise = Promise { budget: budget.get(), share: settings.budget_share };
             observer.promise(&route, promise);
         }
-        route
-    };
-    config.upstream.iter().map(route).collect()
+    }
 }
 
 /// Traces that cannot be sent are no reason not to serve.
@@ -160,7 +173,6 @@ async fn tiers(config: &Config, health: &Arc<Health>) -> Tiers {
         took = ?begun.elapsed(),
         "embedder warm"
     );
-    health.watch("embedder", || Part::Ok);
     let options = EmbeddedOptions {
         path: Path::new(&config.store.path).to_owned(),
         identity,

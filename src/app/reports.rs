@@ -10,7 +10,7 @@ use crate::{
     admin::{Entries, EntryView, Explained, PurgeMode, Question},
     cache::{Tier, entry::Entry, reason::Reason},
     config::Mode,
-    embed::{Embedder as _, local::Local},
+    embed::{Embedder as _, counted::Counted, local::Local},
     exchange::House,
     fault::Fault,
     front::{Tally, tls::ServerTls},
@@ -19,12 +19,15 @@ use crate::{
         Sources, UpstreamReport, WritesReport, log::Dropped,
     },
     store::{EntryId, Selector, StoreFault, StoreReport},
+    upstream::sight::Sight,
 };
 
 /// Where reports come from.
 pub(super) struct Reports {
     pub(super) current: Arc<ArcSwap<House>>,
     pub(super) embedder: Option<Arc<Local>>,
+    pub(super) counted: Option<Arc<Counted>>,
+    pub(super) sight: Arc<Sight>,
     pub(super) dropped: Dropped,
     pub(super) tally: Arc<Tally>,
     pub(super) tls: Option<Arc<ServerTls>>,
@@ -59,7 +62,7 @@ impl Sources for Reports {
     }
 
     fn embed(&self) -> Option<EmbedReport> {
-        let local = self.embedder.as_ref()?;
+        let (local, counted) = (self.embedder.as_ref()?, self.counted.as_ref()?);
         let identity = local.identity();
         Some(EmbedReport {
             model: identity.name.clone(),
@@ -67,12 +70,15 @@ impl Sources for Reports {
             threads: local.threads() as u64,
             queued: local.queued() as u64,
             queue_max: self.house().config.embed.queue as u64,
-            trouble: None,
+            texts: counted.results().into_iter().collect(),
+            seconds_total: counted.seconds(),
+            trouble: counted.trouble(),
         })
     }
 
     fn upstreams(&self) -> Vec<UpstreamReport> {
         let replica = |report: crate::upstream::ReplicaReport| ReplicaReport {
+            server: self.sight.of(&report.url),
             url: report.url.to_string(),
             in_flight: report.in_flight as u64,
             idle_connections: report.idle_connections as u64,

@@ -88,6 +88,9 @@ fn upstreams(upstreams: &[Upstream], wrong: &mut Wrong) {
         if !upstream.check.is_empty() && !upstream.check.starts_with('/') {
             say(wrong, &key("check"), "expected a path such as \"/health\"");
         }
+        if !upstream.metrics.is_empty() && !upstream.metrics.starts_with('/') {
+            say(wrong, &key("metrics"), "expected a path such as \"/metrics\"");
+        }
         if upstream.budget.is_some_and(|budget| budget.get().is_zero()) {
             say(wrong, &key("budget"), "must be longer than zero");
         }
@@ -182,6 +185,12 @@ fn semantic(config: &Config, wrong: &mut Wrong) {
         if Guard::from_name(guard).is_none() {
             let known = Guard::ALL.map(Guard::name).join("`, `");
             say(wrong, "cache.semantic.guards", format!("unknown guard `{guard}`: `{known}`"));
+        }
+    }
+    for (index, template) in config.cache.template.iter().enumerate() {
+        if template.after.is_empty() {
+            let key = format!("cache.template[{index}].after");
+            say(wrong, &key, "is missing: the text before the question, such as \"Question:\"");
         }
     }
     if config.cache.max_temperature.is_nan() || config.cache.max_temperature < 0.0 {

@@ -24,10 +24,10 @@ pub(super) fn route(
 }
 
 /// Notes whose request it is to be.
-pub(super) fn note(house: &House, upstream: &Upstream, record: &mut RecordGuard) {
-    if let Some(route) = house.routes.iter().find(|route| *route.name == *upstream.name()) {
-        record.route = route.clone();
-    }
+pub(super) fn note(house: &House, upstream: &Upstream, parts: &Parts, record: &mut RecordGuard) {
+    let dialect = upstream.dialects().at(parts.uri.path());
+    let dialect = dialect.map_or("none", |dialect| dialect.name());
+    record.route = house.observer.route(upstream.name(), dialect);
 }
 
 fn nobody(parts: &Parts, model: Option<&str>) -> Fault {

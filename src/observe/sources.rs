@@ -3,10 +3,12 @@
 //! The rooms do not know Prometheus; the composition root turns their own reports into these. They
 //! are read at each scrape, so a series of a replica that is gone goes with it.
 
+use std::collections::BTreeMap;
+
 use prometheus::{Counter, GaugeVec, Opts, core::Collector, proto::MetricFamily};
 use serde::Serialize;
 
-use crate::store::StoreReport;
+use crate::{store::StoreReport, upstream::sight::ServerReport};
 
 /// Where the reports come from. Each call is cheap and never waits.
 pub trait Sources: Send + Sync + 'static {
@@ -101,6 +103,10 @@ pub struct EmbedReport {
     pub queued: u64,
     /// `embed.queue`.
     pub queue_max: u64,
+    /// Texts by what became of them: closed names.
+    pub texts: BTreeMap<&'static str, u64>,
+    /// Time that answers took, queueing included.
+    pub seconds_total: f64,
     /// What is wrong with it, while it is: its tier is off then.
     pub trouble: Option<String>,
 }
@@ -143,6 +149,8 @@ pub struct ReplicaReport {
     pub failures_total: u64,
     /// Smoothed time to the response head, microseconds; 0 before the first.
     pub first_byte_us: u64,
+    /// What it says of itself, where it is asked.
+    pub server: Option<ServerReport>,
 }
 
 /// Requests in flight that others may join.
@@ -248,6 +256,16 @@ fn embed(out: &mut Sampled, report: &EmbedReport) -> Done {
     out.gauge("reprise_embed_queue_max", "The most that may wait.", report.queue_max)?;
     out.gauge("reprise_embed_threads", "Threads that embed.", report.threads)?;
     out.labelled(
+        Family::Counter,
+        "reprise_embed_texts_total",
+        "Texts that were to be embedded, by what became of them.",
+        &["result"],
+        report.texts.iter().map(|(name, count)| (vec![(*name).to_owned()], *count as f64)),
+    )?;
+    let help = "Time that the embedder's answers took, queueing included.";
+    let seconds = [(Vec::new(), report.seconds_total)];
+    out.labelled(Family::Counter, "reprise_embed_seconds_total", help, &[], seconds)?;
+    out.labelled(
         Family::Gauge,
         "reprise_embed_up",
         "1 while the embedder works, 0 while something is wrong with it.",
@@ -320,7 +338,36 @@ fn upstreams(out: &mut Sampled, reports: &[UpstreamReport]) -> Done {
     let help = "Smoothed time to the replica's response head.";
     let mut values = each(|replica| replica.first_byte_us);
     values.iter_mut().for_each(|(_, us)| *us /= 1e6);
-    out.labelled(Family::Gauge, "reprise_upstream_first_byte_seconds", help, &labels, values)
+    out.labelled(Family::Gauge, "reprise_upstream_first_byte_seconds", help, &labels, values)?;
+    servers(out, reports)
+}
+
+/// What model servers say of themselves: only those that say it have series.
+fn servers(out: &mut Sampled, reports: &[UpstreamReport]) -> Done {
+    let mut each = |name, help, value: fn(&ServerReport) -> Option<f64>| {
+        let series = |upstream: &UpstreamReport, replica: &ReplicaReport| {
+            let value = value(replica.server.as_ref()?)?;
+            Some((vec![upstream.name.clone(), replica.url.clone()], value))
+        };
+        let all = reports.iter().flat_map(|upstream| {
+            upstream.replicas.iter().filter_map(move |replica| series(upstream, replica))
+        });
+        out.labelled(Family::Gauge, name, help, &["route", "replica"], all.collect::<Vec<_>>())
+    };
+    let help = "1 while the model server's own metrics can be read.";
+    each("reprise_server_up", help, |it| Some(f64::from(u8::from(it.readable))))?;
+    let help = "Requests that the model server works on, as it says.";
+    each("reprise_server_running", help, |it| it.running)?;
+    let help = "Requests that wait inside the model server, as it says.";
+    each("reprise_server_waiting", help, |it| it.waiting)?;
+    let help = "How full the model server's KV cache is.";
+    each("reprise_server_kv_cache_ratio", help, |it| it.kv_cache)?;
+    let help = "Memory of the model server's GPUs that is used.";
+    each("reprise_server_gpu_memory_bytes", help, |it| it.gpu_memory)?;
+    let help = "Memory that the model server's GPUs have.";
+    each("reprise_server_gpu_memory_max_bytes", help, |it| it.gpu_memory_max)?;
+    let help = "How busy the model server's GPUs are.";
+    each("reprise_server_gpu_busy_ratio", help, |it| it.gpu_busy)
 }
 
 /// What kind of metric a family is.

@@ -3,7 +3,7 @@ use std::{collections::BTreeSet, time::Duration};
 use http::StatusCode;
 
 use super::*;
-use crate::store::StoreReport;
+use crate::{store::StoreReport, upstream::sight::ServerReport};
 
 /// Rooms that all have something to say.
 pub(crate) struct Rooms;
@@ -22,7 +22,13 @@ impl Sources for Rooms {
     }
 
     fn embed(&self) -> Option<EmbedReport> {
-        Some(EmbedReport { model: "m".into(), dimension: 384, queued: 5, ..Default::default() })
+        Some(EmbedReport {
+            model: "m".into(),
+            dimension: 384,
+            queued: 5,
+            texts: [("vector", 8)].into(),
+            ..Default::default()
+        })
     }
 
     fn upstreams(&self) -> Vec<UpstreamReport> {
@@ -30,6 +36,15 @@ impl Sources for Rooms {
             url: url.into(),
             in_flight,
             connections_total: 11,
+            server: Some(ServerReport {
+                readable: true,
+                running: Some(8.0),
+                waiting: Some(3.0),
+                kv_cache: Some(0.5),
+                gpu_memory: Some(1e9),
+                gpu_memory_max: Some(8e9),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let replicas = vec![replica("http://a", 2), replica("http://b", 0)];
@@ -106,6 +121,9 @@ fn the_rooms_reports_become_series() {
         (r#"reprise_store_up{kind="embedded"}"#, "1"),
         (r#"reprise_store_writes_total{result="dropped"}"#, "2"),
         ("reprise_embed_queue", "5"),
+        (r#"reprise_embed_texts_total{result="vector"}"#, "8"),
+        (r#"reprise_server_waiting{replica="http://a",route="vllm"}"#, "3"),
+        (r#"reprise_server_up{replica="http://a",route="vllm"}"#, "1"),
         (r#"reprise_embed_up{model="m"}"#, "1"),
         (r#"reprise_upstream_in_flight{replica="http://a",route="vllm"}"#, "2"),
         (r#"reprise_upstream_connections_total{replica="http://b",route="vllm"}"#, "11"),

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     config::{self, BalanceRule},
     pem::PemError,
+    wire::dialects::Dialects,
 };
 
 /// Why the upstreams cannot be used as configured.
@@ -89,7 +90,7 @@ pub(super) fn upstream(
     };
     Ok(Upstream {
         name,
-        dialect: settings.dialect,
+        dialects: Dialects::of(&settings.dialect),
         replicas,
         balance: Balance::new(ring),
         budget: Budget::for_retries(),

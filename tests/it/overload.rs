@@ -14,8 +14,7 @@ async fn a_full_upstream_has_a_line_and_a_full_line_refuses_at_once() {
     let origin =
         Origin::start(move |seen, call| talk::model(seen, call).then(Step::Await(script.clone())))
             .await;
-    let proxy =
-        Setup::new(&origin).upstream("concurrency = 1\nqueue = 1").open().await;
+    let proxy = Setup::new(&origin).upstream("concurrency = 1\nqueue = 1").open().await;
     let model = proxy.house().upstreams.all()[0].clone();
     let first = proxy.spawn(&Ask::stream("one?"));
     origin.called(1).await;

@@ -206,7 +206,6 @@ impl Setup {
                 config.cache.flights_bytes.bytes(),
             ),
             upstreams: Upstreams::open(&config).unwrap(),
-            routes: vec![observer.route("model", "openai")],
             observer,
             tasks: TaskTracker::new(),
             config,

@@ -151,7 +151,8 @@ fn framing(head: &[u8]) -> Result<Body, String> {
         let Some((name, value)) = line.split_once(": ").or_else(|| line.split_once(':')) else {
             return wrong("no header");
         };
-        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        let is_token =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         if name.is_empty() || !name.bytes().all(is_token) {
             return wrong("no header name");
         }
@@ -160,7 +161,10 @@ fn framing(head: &[u8]) -> Result<Body, String> {
     if values.get("host").map_or(0, Vec::len) != 1 {
         return wrong("not one Host");
     }
-    if ["upgrade", "http2-settings", "keep-alive", "te"].iter().any(|name| values.contains_key(*name)) {
+    if ["upgrade", "http2-settings", "keep-alive", "te"]
+        .iter()
+        .any(|name| values.contains_key(*name))
+    {
         return wrong("a header of the client's connection");
     }
     match (values.get("content-length"), values.get("transfer-encoding")) {
@@ -257,11 +261,23 @@ async fn nothing_malformed_and_nothing_doubled_reaches_the_model_server() {
 async fn the_strict_server_tells_good_from_bad() {
     for (request, requests, wrong) in [
         ("GET / HTTP/1.1\r\nhost: a\r\n\r\n", 1, 0),
-        ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 1, 0),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            1,
+            0,
+        ),
         ("GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 0, 1),
         ("GET /\tHTTP/1.1\r\nhost: a\r\n\r\n", 0, 1),
-        ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", 0, 1),
-        ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3;x\r\nabc\r\n0\r\n\r\n", 1, 1),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
+            0,
+            1,
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3;x\r\nabc\r\n0\r\n\r\n",
+            1,
+            1,
+        ),
         ("GET / HTTP/1.1\r\nhost: a\r\n\r\nGARBAGE", 1, 1),
     ] {
         let origin = Strict::start().await;

@@ -59,8 +59,12 @@ async fn bytes_go_both_ways_until_either_side_ends() {
         let mut client = wish(&proxy).await;
         let (mut server, asked) = agree(&listener).await;
         assert!(asked.starts_with("GET /v1/realtime?model=m HTTP/1.1\r\n"), "{asked}");
-        for line in ["upgrade: websocket", "connection: upgrade", "authorization: Bearer alice",
-            "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="] {
+        for line in [
+            "upgrade: websocket",
+            "connection: upgrade",
+            "authorization: Bearer alice",
+            "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
+        ] {
             assert!(asked.lines().any(|one| one == line), "{line}: {asked}");
         }
         let agreed = head(&mut client).await;
