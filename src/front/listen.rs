@@ -61,8 +61,12 @@ pub enum BindError {
 pub(super) enum Listener {
     Http(TcpListener, SocketAddr),
     Https(TcpListener, SocketAddr),
-    /// The file is ours to remove unless a service manager made it.
-    Unix(UnixListener, PathBuf, Option<SocketFile>),
+    Unix {
+        listener: UnixListener,
+        path: PathBuf,
+        /// Ours to remove, unless a service manager made it.
+        _file: Option<SocketFile>,
+    },
 }
 
 /// One accepted connection.
@@ -89,11 +93,11 @@ pub(super) async fn bind_all(
     }
     if let Some(path) = &listen.unix {
         let failed = |source| BindError::Unix { path: path.clone(), source };
-        let (listener, file) = match inherited.take_unix(path) {
+        let (listener, _file) = match inherited.take_unix(path) {
             Some(handed) => (UnixListener::from_std(handed).map_err(failed)?, None),
             None => unix(path).await.map(|(bound, file)| (bound, Some(file))).map_err(failed)?,
         };
-        bound.push(Listener::Unix(listener, path.clone(), file));
+        bound.push(Listener::Unix { listener, path: path.clone(), _file });
     }
     Ok(bound)
 }
@@ -185,7 +189,7 @@ impl Listener {
         match self {
             Self::Http(_, address) => Address::Http(*address),
             Self::Https(_, address) => Address::Https(*address),
-            Self::Unix(_, path, _) => Address::Unix(path.clone()),
+            Self::Unix { path, .. } => Address::Unix(path.clone()),
         }
     }
 
@@ -200,7 +204,7 @@ impl Listener {
                 let (stream, from) = tuned(listener.accept().await?);
                 Ok((Accepted::Tls(stream), Origin::Tcp(from)))
             }
-            Self::Unix(listener, ..) => {
+            Self::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
                 Ok((Accepted::Unix(stream), Origin::Unix))
             }

@@ -132,52 +132,47 @@ fn shown(what: &str, bytes: &[u8]) -> String {
 }
 
 fn framing(head: &[u8]) -> Result<Body, String> {
-    let wrong = |what: &str| Err(shown(what, head));
-    let text = std::str::from_utf8(head).or_else(|_| wrong("no text"))?;
+    let wrong = |what: &str| shown(what, head);
+    let text = std::str::from_utf8(head).map_err(|_| wrong("no text"))?;
     let lines: Vec<_> = text.trim_end_matches("\r\n\r\n").split("\r\n").collect();
     if lines.iter().any(|line| line.bytes().any(|byte| byte < b' ' && byte != b'\t')) {
-        return wrong("a control character");
+        return Err(wrong("a control character"));
     }
     let words: Vec<_> = lines[0].split(' ').collect();
-    let [method, target, "HTTP/1.1"] = words[..] else { return wrong("no request line") };
+    let [method, target, "HTTP/1.1"] = words[..] else { return Err(wrong("no request line")) };
     if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_alphabetic()) {
-        return wrong("no method");
+        return Err(wrong("no method"));
     }
     if !target.starts_with('/') || target.contains("/../") || target.contains('#') {
-        return wrong("no target");
+        return Err(wrong("no target"));
     }
     let mut values = std::collections::BTreeMap::<String, Vec<&str>>::new();
     for line in &lines[1..] {
-        let Some((name, value)) = line.split_once(": ").or_else(|| line.split_once(':')) else {
-            return wrong("no header");
-        };
+        let named = line.split_once(": ").or_else(|| line.split_once(':'));
+        let (name, value) = named.ok_or_else(|| wrong("no header"))?;
         let is_token =
             |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         if name.is_empty() || !name.bytes().all(is_token) {
-            return wrong("no header name");
+            return Err(wrong("no header name"));
         }
         values.entry(name.to_ascii_lowercase().replace('_', "-")).or_default().push(value);
     }
     if values.get("host").map_or(0, Vec::len) != 1 {
-        return wrong("not one Host");
+        return Err(wrong("not one Host"));
     }
-    if ["upgrade", "http2-settings", "keep-alive", "te"]
-        .iter()
-        .any(|name| values.contains_key(*name))
-    {
-        return wrong("a header of the client's connection");
+    let of_one_hop = ["upgrade", "http2-settings", "keep-alive", "te"];
+    if of_one_hop.iter().any(|name| values.contains_key(*name)) {
+        return Err(wrong("a header of the client's connection"));
     }
     match (values.get("content-length"), values.get("transfer-encoding")) {
         (None, None) => Ok(Body::Length(0)),
         (Some(length), None) if length.len() == 1 => {
-            let digits = length[0];
-            if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-                return wrong("no length");
-            }
-            Ok(Body::Length(digits.parse().or_else(|_| wrong("a huge length"))?))
+            let digits = Some(length[0]).filter(|it| it.bytes().all(|byte| byte.is_ascii_digit()));
+            let length = digits.and_then(|digits| digits.parse().ok());
+            length.map(Body::Length).ok_or_else(|| wrong("no length"))
         }
         (None, Some(coding)) if coding[..] == ["chunked"] => Ok(Body::Chunked),
-        _ => wrong("framed twice"),
+        _ => Err(wrong("framed twice")),
     }
 }
 
