@@ -7,6 +7,7 @@ mod explain;
 mod open;
 mod reload;
 mod reports;
+mod store;
 
 use std::{sync::Arc, time::Duration};
 

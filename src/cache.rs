@@ -6,6 +6,7 @@
 pub mod entry;
 pub mod exact;
 pub mod explain;
+mod fences;
 pub mod flight;
 pub mod guards;
 pub mod interval;
@@ -17,6 +18,7 @@ pub mod policy;
 mod purge;
 pub mod reason;
 pub mod semantic;
+mod upkeep;
 pub mod verdict;
 pub mod write;
 
@@ -28,10 +30,12 @@ use tokio_util::task::TaskTracker;
 use self::{
     entry::{Entry, now_ms},
     exact::ExactTier,
+    fences::Fences,
     key::Key,
     namespaces::Namespaces,
     policy::Plan,
     reason::Reason,
+    upkeep::Upkeep,
     verdict::Placement,
     write::{WriteBehind, WriteReport},
 };
@@ -101,6 +105,9 @@ pub struct Cache {
     embedder: Option<Arc<dyn Embedder>>,
     store: Option<Arc<dyn VectorStore>>,
     writer: Option<WriteBehind>,
+    /// Where the store is shared with other replicas.
+    fences: Option<Arc<Fences>>,
+    _upkeep: Option<Upkeep>,
 }
 
 impl Cache {
@@ -118,9 +125,15 @@ impl Cache {
         let exact = ExactTier::new(config.max_bytes.0, config.grace.get());
         let model = embedder.as_ref().map_or("", |embedder| embedder.identity().name.as_str());
         let namespaces = Namespaces::open(&config.semantic, model, learned);
-        let writer = store.clone().map(|store| WriteBehind::start(store, queue, tasks));
+        let meta = store.as_ref().and_then(|store| store.meta()).cloned();
+        let fences = meta.map(|meta| Arc::new(Fences::new(meta, exact.clone())));
+        let writer =
+            store.clone().map(|store| WriteBehind::start(store, fences.clone(), queue, tasks));
+        let upkeep = store.as_ref().zip(writer.as_ref()).map(|(store, writer)| {
+            Upkeep::start(store, writer, fences.as_ref(), config.grace.get())
+        });
         let config = ArcSwap::from_pointee(config);
-        Self { config, exact, namespaces, embedder, store, writer }
+        Self { config, exact, namespaces, embedder, store, writer, fences, _upkeep: upkeep }
     }
 
     /// The cache's settings, as they are now.
@@ -217,15 +230,10 @@ impl Cache {
     /// The store's; the memory tier has forgotten it all the same.
     pub async fn delete(&self, id: EntryId) -> Result<u64, StoreFault> {
         let here = u64::from(self.exact.remove(id));
-        let (Some(writer), Some(store)) = (&self.writer, &self.store) else { return Ok(here) };
+        let Some(store) = &self.store else { return Ok(here) };
         // A key that leads to an elder answer goes with that answer: they say the same.
         let answer = store.get(id).await?.map_or(id, |record| record.answer);
-        self.exact.remove(answer);
-        let id = answer;
-        let stored = writer.delete(Selector::Answer(id)).await;
-        // A lookup may have carried it from the store into memory meanwhile.
-        self.exact.remove(id);
-        Ok(stored?.max(here))
+        Ok(self.purge(Selector::Answer(answer)).await?.max(here))
     }
 
     /// Makes every kept answer durable.

@@ -7,6 +7,7 @@
 mod changes;
 mod check;
 mod layers;
+mod secret;
 mod units;
 
 use std::{
@@ -21,6 +22,7 @@ use serde::Deserialize;
 pub use self::{
     changes::{Change, changes},
     layers::{Overrides, Problem, Problems, load},
+    secret::{Secret, SecretKey},
     units::{Size, Span},
 };
 
@@ -35,6 +37,9 @@ pub struct Config {
     pub listen: Listen,
     /// Server certificates.
     pub tls: Tls,
+    /// APIs that are described here rather than built in, by name.
+    #[serde(default)]
+    pub dialect: BTreeMap<String, Custom>,
     /// Model servers; at least one.
     #[serde(default)]
     pub upstream: Vec<Upstream>,
@@ -268,7 +273,7 @@ fn hedge_share() -> f64 {
 pub struct Headers(pub Vec<(http::HeaderName, http::HeaderValue)>);
 
 /// The wire's own words: which APIs an upstream speaks, and where a wrapped question stands.
-pub use crate::wire::{Template, dialects::Family};
+pub use crate::wire::{Template, custom::Custom, dialects::Family};
 
 /// What one client may take from all others.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -435,7 +440,7 @@ pub struct Embed {
 pub struct Store {
     /// Which database.
     pub kind: StoreKind,
-    /// The embedded store's folder.
+    /// The embedded store's folder; learned state and the tenants' key live there in every case.
     pub path: PathBuf,
     /// Answers that may wait to be written.
     pub queue: usize,
@@ -443,6 +448,26 @@ pub struct Store {
     pub compact_after: usize,
     /// The embedded store's size on disk.
     pub max_bytes: Size,
+    /// A server's address.
+    pub url: String,
+    /// What a server lets us in by.
+    #[serde(deserialize_with = "units::secret")]
+    pub api_key: Option<Secret>,
+    /// The beginning of our collections' names on a server.
+    pub prefix: String,
+    /// The most that one lookup on a server may take.
+    pub timeout: Span,
+    /// Lookups on a server at a time.
+    pub in_flight: usize,
+    /// Copies of a collection that a server keeps.
+    pub replicas: u32,
+    /// Parts that a server splits a collection into.
+    pub shards: u32,
+    /// Copies that must have a write before it counts (Qdrant).
+    pub write_consistency: u32,
+    /// The tenants' key, 64 hex digits, shared by all replicas on one store.
+    #[serde(deserialize_with = "units::secret")]
+    pub tenant_key: Option<SecretKey>,
 }
 
 /// Which vector database.
@@ -451,8 +476,20 @@ pub struct Store {
 pub enum StoreKind {
     /// Qdrant Edge in this process.
     Embedded,
+    /// A Milvus server.
+    Milvus,
     /// None: the memory tier only.
     Off,
+}
+
+impl StoreKind {
+    /// Is it behind a network?
+    pub const fn is_remote(self) -> bool {
+        match self {
+            Self::Milvus => true,
+            Self::Embedded | Self::Off => false,
+        }
+    }
 }
 
 /// The admin listener's rights.

@@ -95,7 +95,7 @@ impl From<StoreFault> for Refusal {
     fn from(fault: StoreFault) -> Self {
         let status = match fault {
             StoreFault::Busy | StoreFault::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            StoreFault::Full(_) => StatusCode::INSUFFICIENT_STORAGE,
+            StoreFault::Full(_) | StoreFault::TooLarge => StatusCode::INSUFFICIENT_STORAGE,
             StoreFault::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self { status, code: fault.name(), message: fault.to_string().into() }

@@ -1,10 +1,10 @@
 //! Opening the rooms. A part of the cache that cannot be opened is said once and done without.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use tokio_util::task::TaskTracker;
 
-use super::StartFault;
+use super::{StartFault, store};
 use crate::{
     admin::{Health, Part},
     cache::{Cache, flight::Flights, reason::Reason, verdict::Ruling},
@@ -22,10 +22,7 @@ use crate::{
         tenant::{Tenants, tenant_key},
     },
     observe::{AccessLog, Observer, PriceTable, Promise, Prompts, Settings, trace::Exporter},
-    store::{
-        VectorStore,
-        embedded::{Embedded, EmbeddedOptions},
-    },
+    store::VectorStore,
     upstream::Upstreams,
 };
 
@@ -121,10 +118,19 @@ fn exporter(config: &Config, observer: &Observer) -> Option<Exporter> {
 }
 
 /// The key lives beside the store, whose entries it scopes; without a store it lives as long as the
-/// process.
+/// process. Proxies on one server must be told the same one.
 fn tenant_key_of(config: &Config) -> Result<[u8; 32], StartFault> {
+    if let Some(key) = &config.store.tenant_key {
+        return Ok(*key.reveal());
+    }
+    if config.store.kind.is_remote() {
+        tracing::warn!(
+            "store.tenant_key is not set: this proxy finds its own answers on the server, but no \
+             other proxy's"
+        );
+    }
     match config.store.kind {
-        StoreKind::Embedded => {
+        StoreKind::Embedded | StoreKind::Milvus => {
             tenant_key(&config.store.path.join("tenant.key")).map_err(StartFault::TenantKey)
         }
         StoreKind::Off => {
@@ -173,16 +179,8 @@ async fn tiers(config: &Config, health: &Arc<Health>) -> Tiers {
         took = ?begun.elapsed(),
         "embedder warm"
     );
-    let options = EmbeddedOptions {
-        path: Path::new(&config.store.path).to_owned(),
-        identity,
-        queue: config.store.queue,
-        compact_after: config.store.compact_after,
-        max_bytes: config.store.max_bytes.0,
-    };
-    match blocking(move || Embedded::open(options)).await {
+    match store::open(&config.store, identity).await {
         Ok(store) => {
-            let store: Arc<dyn VectorStore> = Arc::new(store);
             let report = store.report();
             tracing::info!(collection = report.collection, records = report.records, "store open");
             let watched = store.clone();
@@ -201,7 +199,7 @@ async fn tiers(config: &Config, health: &Arc<Health>) -> Tiers {
 }
 
 /// Runs blocking work; a panic in it is an error like any other.
-async fn blocking<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, String> {
     match tokio::task::spawn_blocking(work).await {

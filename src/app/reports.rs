@@ -58,6 +58,8 @@ impl Sources for Reports {
             written_total: report.written,
             dropped_total: report.dropped,
             failed_total: report.failed,
+            too_large_total: report.too_large,
+            purged_total: report.purged,
         }
     }
 

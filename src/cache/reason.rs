@@ -241,7 +241,7 @@ impl From<&StoreFault> for Reason {
         match fault {
             StoreFault::Busy => Self::StoreBusy,
             StoreFault::Unavailable(_) => Self::StoreUnavailable,
-            StoreFault::Failed(_) | StoreFault::Full(_) => Self::StoreFailed,
+            StoreFault::Failed(_) | StoreFault::Full(_) | StoreFault::TooLarge => Self::StoreFailed,
         }
     }
 }

@@ -175,7 +175,7 @@ impl Cache {
             Some(entry) => entry,
             None => self.fetch(store.as_ref(), chosen.answer).await?.ok_or(Reason::NoNeighbour)?,
         };
-        if *entry.partition != *key.partition {
+        if *entry.partition != *key.partition || *entry.tenant != *key.tenant {
             return Err(Reason::NoNeighbour);
         }
         let hit = Hit { entry, kind: HitKind::Semantic { similarity: chosen.similarity } };
@@ -219,6 +219,8 @@ impl Cache {
         let record = store.get(id).await.map_err(|fault| Reason::from(&fault))?;
         let max_bytes = self.config().max_entry.bytes();
         let entry = record.and_then(|record| Entry::from_record(record, max_bytes));
+        // Purged, but still on its way out of the store.
+        let entry = entry.filter(|entry| self.fences.as_ref().is_none_or(|all| !all.stop(entry)));
         Ok(entry.map(|entry| {
             let entry = Arc::new(entry);
             self.exact.put(entry.clone());

@@ -55,6 +55,7 @@ fn fixed(old: &Config, new: &Config) -> [(&'static str, bool); 23] {
     let Config {
         listen,
         tls: _,
+        dialect: _, // each upstream holds its own
         upstream: _,
         limits,
         timeouts: _,

@@ -6,17 +6,49 @@ use http::{Uri, uri::Scheme};
 
 use crate::cache::guards::Guard;
 
-use super::{Config, Span, Trusted, Upstream};
+use super::{Config, Family, Span, Store, Trusted, Upstream};
 
 /// Every violated rule, as (key, message). Also settles what one setting implies for another.
 pub(super) fn all(config: &mut Config) -> Vec<(String, String)> {
     let mut wrong = Vec::new();
     listen(config, &mut wrong);
+    dialects(config, &mut wrong);
     upstreams(&config.upstream, &mut wrong);
     semantic(config, &mut wrong);
     telemetry(config, &mut wrong);
     limits(config, &mut wrong);
+    store(&config.store, &mut wrong);
     wrong
+}
+
+/// Each described dialect is sound, and each upstream's is built in or described.
+fn dialects(config: &mut Config, wrong: &mut Wrong) {
+    for (name, custom) in &mut config.dialect {
+        custom.name.clone_from(name);
+        for (key, message) in custom.problems() {
+            say(wrong, &format!("dialect.{name}.{key}"), message);
+        }
+        if Family::ALL.iter().any(|(known, _)| known == name) {
+            say(
+                wrong,
+                &format!("dialect.{name}"),
+                "is the name of a built-in dialect: choose another",
+            );
+        }
+    }
+    for (index, upstream) in config.upstream.iter_mut().enumerate() {
+        let Family::Custom(custom) = &mut upstream.dialect else { continue };
+        match config.dialect.get(&custom.name) {
+            Some(described) => custom.clone_from(&Box::new(described.clone())),
+            None => {
+                let known = Family::ALL.map(|(name, _)| name).join("`, `");
+                let name = &custom.name;
+                let message =
+                    format!("unknown dialect `{name}`: a [dialect.{name}] section, or `{known}`");
+                say(wrong, &format!("upstream[{index}].dialect"), message);
+            }
+        }
+    }
 }
 
 type Wrong = Vec<(String, String)>;
@@ -195,6 +227,31 @@ fn semantic(config: &Config, wrong: &mut Wrong) {
     }
     if config.cache.max_temperature.is_nan() || config.cache.max_temperature < 0.0 {
         say(wrong, "cache.max_temperature", "expected a number from 0");
+    }
+}
+
+fn store(store: &Store, wrong: &mut Wrong) {
+    if !store.kind.is_remote() {
+        return;
+    }
+    if store.url.is_empty() {
+        say(wrong, "store.url", "is missing: where the server is, \"http://HOST:PORT\"");
+    } else if let Err(message) = base_url(&store.url) {
+        say(wrong, "store.url", message);
+    }
+    let counts = [
+        ("store.in_flight", store.in_flight as u64),
+        ("store.replicas", store.replicas.into()),
+        ("store.shards", store.shards.into()),
+        ("store.write_consistency", store.write_consistency.into()),
+    ];
+    for (key, value) in counts {
+        if value == 0 || value > 4096 {
+            say(wrong, key, "expected 1 to 4096");
+        }
+    }
+    if store.timeout.get().is_zero() {
+        say(wrong, "store.timeout", "must be longer than zero");
     }
 }
 

@@ -88,6 +88,10 @@ pub struct WritesReport {
     pub dropped_total: u64,
     /// Answers that the store refused.
     pub failed_total: u64,
+    /// Answers larger than what the store takes: in memory only.
+    pub too_large_total: u64,
+    /// Answers that were purged while they waited.
+    pub purged_total: u64,
 }
 
 /// The embedder.
@@ -229,6 +233,8 @@ fn writes(out: &mut Sampled, report: &WritesReport) -> Done {
         ("written", report.written_total),
         ("dropped", report.dropped_total),
         ("failed", report.failed_total),
+        ("too_large", report.too_large_total),
+        ("purged", report.purged_total),
     ];
     out.labelled(
         Family::Counter,

@@ -18,7 +18,7 @@ impl Sources for Rooms {
     }
 
     fn writes(&self) -> WritesReport {
-        WritesReport { queued: 1, written_total: 7, dropped_total: 2, failed_total: 0 }
+        WritesReport { queued: 1, written_total: 7, dropped_total: 2, ..WritesReport::default() }
     }
 
     fn embed(&self) -> Option<EmbedReport> {

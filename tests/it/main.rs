@@ -27,6 +27,7 @@ mod passing;
 mod records;
 mod restart;
 mod scope;
+mod shared;
 mod slowness;
 mod smuggling;
 mod stale;
