@@ -18,7 +18,7 @@ pub mod hygiene;
 mod inherited;
 mod listen;
 mod pace;
-mod proxy_protocol;
+pub mod proxy_protocol;
 pub mod quota;
 mod serve;
 mod stall;

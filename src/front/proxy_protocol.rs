@@ -28,7 +28,7 @@ const REST_MAX: usize = 4096;
 ///
 /// # Errors
 /// Anything else than a header, and the socket's own errors.
-pub(super) async fn read<I: AsyncRead + Unpin>(io: &mut I) -> io::Result<Option<SocketAddr>> {
+pub async fn read<I: AsyncRead + Unpin>(io: &mut I) -> io::Result<Option<SocketAddr>> {
     let mut header = vec![0; FIRST];
     io.read_exact(&mut header).await?;
     if header == v2::PROTOCOL_PREFIX {

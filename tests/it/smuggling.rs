@@ -281,7 +281,10 @@ async fn the_strict_server_tells_good_from_bad() {
         stream.shutdown().await.unwrap();
         let mut answer = Vec::new();
         let _ = patiently(stream.read_to_end(&mut answer)).await;
-        let seen = || (origin.seen.lock().requests, origin.seen.lock().wrong.len());
+        let seen = || {
+            let seen = origin.seen.lock();
+            (seen.requests, seen.wrong.len())
+        };
         crate::proxy::eventually("it is judged", || seen() == (requests, wrong)).await;
     }
 }
