@@ -6,6 +6,7 @@ from __future__ import annotations
 import collections
 import http.server
 import json
+import random
 import socket
 import statistics
 import threading
@@ -183,10 +184,11 @@ def test_prefixes_stay_with_their_replica(start) -> None:
 
         def run(number: int) -> None:
             with httpx2.Client(trust_env=False, timeout=30) as client:
+                order = random.Random(number)
                 for turn in range(100):
-                    # Every conversation comes up about as often, in no order.
-                    which = (turn * 7 + number * 11 + turn * turn) % 40
-                    ask(client, proxy.url, f"{number} {turn}", f"conversation {which}. " * 40)
+                    # Longer than what decides, so that the question behind it does not.
+                    system = f"conversation {order.randrange(40)}. " * 80
+                    ask(client, proxy.url, f"{number} {turn}", system)
 
         with futures.ThreadPoolExecutor(8) as executor:
             list(executor.map(run, range(8)))

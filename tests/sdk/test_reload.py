@@ -149,6 +149,7 @@ def test_certificates_are_exchanged_under_load(two, tmp_path) -> None:
         tls.cert = "{tmp_path}/tls.pem"
         tls.key = "{tmp_path}/tls.key"
         store.kind = "off"
+        log.access = false
         """)
     process = subprocess.Popen([str(REPRISE), "--config", str(file)], cwd=ROOT)
     try:
@@ -203,6 +204,7 @@ def test_a_rolling_restart_refuses_nobody(two, tmp_path) -> None:
         listen.http = "127.0.0.1:{port}"
         listen.admin = ""
         store.kind = "off"
+        log.access = false
         """)
     running = successor(listening, file)
     limits = httpx2.Limits(max_keepalive_connections=0)
