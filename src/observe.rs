@@ -30,6 +30,7 @@ mod sources;
 mod stages;
 mod stats;
 pub mod trace;
+mod wrong_hits;
 
 use std::{
     sync::{Arc, OnceLock},

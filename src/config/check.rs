@@ -6,7 +6,7 @@ use http::{Uri, uri::Scheme};
 
 use crate::cache::guards::Guard;
 
-use super::{Config, Family, Span, Store, Trusted, Upstream};
+use super::{Config, Family, Judge, Span, Store, Trusted, Upstream};
 
 /// Every violated rule, as (key, message). Also settles what one setting implies for another.
 pub(super) fn all(config: &mut Config) -> Vec<(String, String)> {
@@ -111,6 +111,9 @@ fn upstreams(upstreams: &[Upstream], wrong: &mut Wrong) {
         }
         if upstream.urls.is_empty() {
             say(wrong, &key("urls"), "is missing: at least one \"http://HOST:PORT\"");
+        }
+        if upstream.ttl.is_some_and(|ttl| ttl.get().is_zero()) {
+            say(wrong, &key("ttl"), "must be longer than zero");
         }
         for url in &upstream.urls {
             if let Err(message) = base_url(url) {
@@ -219,6 +222,7 @@ fn semantic(config: &Config, wrong: &mut Wrong) {
             say(wrong, "cache.semantic.guards", format!("unknown guard `{guard}`: `{known}`"));
         }
     }
+    judge(&semantic.judge, wrong);
     for (index, template) in config.cache.template.iter().enumerate() {
         if template.after.is_empty() {
             let key = format!("cache.template[{index}].after");
@@ -227,6 +231,21 @@ fn semantic(config: &Config, wrong: &mut Wrong) {
     }
     if config.cache.max_temperature.is_nan() || config.cache.max_temperature < 0.0 {
         say(wrong, "cache.max_temperature", "expected a number from 0");
+    }
+}
+
+fn judge(judge: &Judge, wrong: &mut Wrong) {
+    let key = |field: &str| format!("cache.semantic.judge.{field}");
+    let Some(url) = &judge.url else { return };
+    if let Err(message) = base_url(url) {
+        say(wrong, &key("url"), message);
+    }
+    if judge.model.is_empty() {
+        say(wrong, &key("model"), "is missing: the judge's name at that endpoint");
+    }
+    // A semaphore has a ceiling of its own.
+    if judge.concurrency == 0 || judge.concurrency.max(judge.queue) > 10_000 {
+        say(wrong, &key("concurrency"), "expected 1 to 10000, and a queue of at most 10000");
     }
 }
 
@@ -342,6 +361,7 @@ fn durations(config: &Config, wrong: &mut Wrong) {
         ("timeouts.pool_idle", config.timeouts.pool_idle),
         ("cache.ttl", config.cache.ttl),
         ("cache.semantic.lookup_deadline", config.cache.semantic.lookup_deadline),
+        ("cache.semantic.judge.deadline", config.cache.semantic.judge.deadline),
         ("drain.deadline", config.drain.deadline),
     ];
     for (key, value) in never_zero {

@@ -129,7 +129,9 @@ impl Upstream {
                     if declined { self.within_budget(spare) } else { None }
                 }
                 Err(Failure { fault, request: unsent }) => {
-                    let safe = fault.retry == Retry::Safe;
+                    // A call does nothing twice: one that was lost may be asked again.
+                    let lost = matches!(fault.kind, Kind::Reset | Kind::Cut);
+                    let safe = fault.retry == Retry::Safe || (lost && exchange.call.is_some());
                     if outcome.is_err() {
                         outcome = Err(fault);
                     }

@@ -126,9 +126,12 @@ def test_a_replica_ten_times_slower_is_avoided(start) -> None:
     asked = slow.asked
     double = many(both.url, 800)
     share = (slow.asked - asked) / len(double)
+    hedged = pool(start, [fast, slow], 'hedge = "80ms"\n')
+    many(hedged.url, 80)
+    print(f"\np99 with a slow twin and a hedge at 80 ms: {p99(many(hedged.url, 800)) * 1e3:.1f} ms")
     print(f"\np99 alone {p99(single) * 1e3:.1f} ms, with a slow twin {p99(double) * 1e3:.1f} ms, "
           f"which got {share:.1%}")
-    assert share < 0.03
+    assert share < 0.05
 
 
 @pytest.mark.timeout(120)
@@ -172,6 +175,7 @@ def test_a_dead_replica_is_ejected_and_returns(start) -> None:
     print(f"\nejected after {ejected:.2f} s, asked again {returned:.2f} s after its return, "
           f"{len(wrong)} failed")
     assert ejected < 1.5 and returned < 12
+    assert not wrong
 
 
 @pytest.mark.timeout(180)
