@@ -345,7 +345,7 @@ fn limits(config: &Config, wrong: &mut Wrong) {
 
 /// Durations that stop the service when they are zero.
 fn durations(config: &Config, wrong: &mut Wrong) {
-    let never_zero: [(&str, Span); 16] = [
+    let never_zero: [(&str, Span); 17] = [
         ("limits.header_time", config.limits.header_time),
         ("limits.handshake_time", config.limits.handshake_time),
         ("limits.body_idle", config.limits.body_idle),
