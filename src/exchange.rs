@@ -11,6 +11,7 @@ mod forward;
 mod journey;
 mod report;
 mod routing;
+mod upgrade;
 
 use std::{sync::Arc, time::Duration};
 
@@ -41,8 +42,9 @@ use crate::{
     front::{
         Handler, Peer,
         admission::Admission,
-        body::{BodyLimits, read_whole},
+        body::{BodyLimits, Room, read_whole},
         hygiene,
+        quota::{Quotas, Standing},
         tenant::Tenants,
     },
     observe::{Observer, Outcome, RecordGuard, Stage},
@@ -70,6 +72,10 @@ pub struct House {
     pub tenants: Tenants,
     /// How many at once.
     pub admission: Admission,
+    /// How many of one tenant.
+    pub quotas: Quotas,
+    /// How much of them at once.
+    pub bodies: Room,
     /// What is known.
     pub cache: Arc<Cache>,
     /// What is on its way.
@@ -120,6 +126,9 @@ impl Handler for Doorman {
         });
         let (mut head, body) = response.into_parts();
         report::sign(&mut head.headers, &record);
+        if let Some(standing) = parts.extensions.get::<Standing>() {
+            standing.tell(&mut head.headers);
+        }
         record.head(head.status);
         Response::from_parts(head, body.holding(record, admitted.ok()))
     }
@@ -133,20 +142,27 @@ async fn story(
     incoming: Incoming,
     record: &mut RecordGuard,
 ) -> Result<Response<Body>, Fault> {
-    hygiene::request(parts, &peer)?;
+    let wish = upgrade::Wish::of(parts);
+    hygiene::request(parts, &peer, &house.config.listen.trusted)?;
     let upstream = &routing::route(house, parts, None)?;
     routing::note(house, upstream, parts, record);
+    if let Some(wish) = wish {
+        return upgrade::tunnel(house, upstream, parts, wish, record).await;
+    }
     let (scope, dialect) = match cacheable(house, upstream, parts) {
         Ok(known) => known,
         Err(reason) => return pass_through(house, upstream, parts, incoming, reason, record).await,
     };
     record.tenant = Some(scope.tenant());
+    if let Some(standing) = house.quotas.take(&scope.tenant(), &house.config.limits)? {
+        parts.extensions.insert(standing);
+    }
     let control = Control::read(&parts.headers)?;
     hygiene::strip_cache_control(&mut parts.headers);
 
     record.stages.restart_lap();
     let limits = BodyLimits::from(&house.config.limits);
-    let body = read_whole(&parts.headers, incoming, limits).await?;
+    let (body, reserved) = read_whole(&parts.headers, incoming, limits, &house.bodies).await?;
     record.bytes_in = body.len() as u64;
     record.stages.lap(Stage::Read);
 
@@ -199,6 +215,7 @@ async fn story(
         plan,
         head: parts.clone(),
         body,
+        _reserved: Arc::new(reserved),
         tags: control.tags.clone(),
         items,
         known: known.as_ref().err().copied().flatten(),

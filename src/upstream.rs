@@ -25,6 +25,7 @@ mod hedge;
 mod http1;
 mod http2;
 mod in_flight;
+mod line;
 mod load;
 mod open;
 mod outgoing;
@@ -39,6 +40,7 @@ pub mod sight;
 mod socket;
 mod tls;
 mod unanswered;
+mod upgrade;
 mod upkeep;
 mod verdict;
 mod watchdog;
@@ -63,10 +65,11 @@ pub use self::{
     outgoing::Outgoing,
     reply::{Reply, ReplyBody, Timing},
     send::Call,
+    upgrade::{Answered, Tunnel},
 };
 use self::{
-    balance::Balance, budget::Budget, hedge::Hedge, replica::Replica, route::Table, tls::ClientTls,
-    upkeep::Upkeep,
+    balance::Balance, budget::Budget, hedge::Hedge, line::Line, replica::Replica, route::Table,
+    tls::ClientTls, upkeep::Upkeep,
 };
 use crate::{
     config::{self, Config},
@@ -111,6 +114,8 @@ pub struct Upstream {
     /// Exchanges that may be sent again.
     budget: Budget,
     hedge: Option<Hedge>,
+    /// Where only so many exchanges may run at once.
+    line: Option<Line>,
     /// Exchanges that went on to another upstream.
     failed_over: AtomicU64,
     /// What active checks ask for, if they are on.
@@ -275,6 +280,11 @@ impl Upstream {
     /// Exchanges that went on to another upstream, since the start.
     pub fn failovers_total(&self) -> u64 {
         self.failed_over.load(Relaxed)
+    }
+
+    /// Requests that wait in line for their turn, and requests that were refused one.
+    pub fn waiting(&self) -> (usize, u64) {
+        self.line.as_ref().map_or((0, 0), Line::counts)
     }
 
     /// Exchanges that a second replica was asked for because the first was slow, since the start.
