@@ -184,6 +184,9 @@ pub struct Upstream {
     /// Models that it serves, `*` at the end standing for any rest; empty: all.
     #[serde(default)]
     pub models: Vec<String>,
+    /// Names that clients use for models, and those that this server knows them by.
+    #[serde(default)]
+    pub aliases: BTreeMap<String, String>,
     /// Request headers that must be there with these values.
     #[serde(default)]
     pub headers: Headers,
@@ -352,6 +355,10 @@ pub struct Cache {
     pub scope: ScopeRule,
     /// When a hit is sent.
     pub replay: Replay,
+    /// Whose ids and times a hit carries.
+    pub replay_identity: Identity,
+    /// Which token counts a hit carries.
+    pub replay_usage: ReplayUsage,
     /// Finish answers that nobody waits for any more.
     pub finish_abandoned: bool,
     /// Hotter requests are not cached.
@@ -382,6 +389,28 @@ pub enum Replay {
     Instant,
     /// After as long as the answer took to be generated: its time tells nobody that it was known.
     Paced,
+    /// A stream's events spread evenly over the time that the answer took; what is no stream at once.
+    Recorded,
+}
+
+/// Whose ids and times a replay carries.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Identity {
+    /// Those that were recorded.
+    Verbatim,
+    /// New ones.
+    Fresh,
+}
+
+/// Which token counts a replay carries.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplayUsage {
+    /// Those that were recorded.
+    Verbatim,
+    /// None were spent.
+    Zero,
 }
 
 /// Who shares answers with whom.

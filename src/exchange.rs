@@ -17,6 +17,7 @@ mod upgrade;
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use http::{Request, Response, request::Parts};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
@@ -24,7 +25,7 @@ use tokio_util::task::TaskTracker;
 pub use self::explain::{Asked, Told};
 use self::{
     batch::{Forward, Item},
-    call::{Keying, cacheable, call},
+    call::{Keying, cacheable, call, renamed},
     forward::{forward, pass_through},
     journey::{AnswerHead, Errand},
 };
@@ -37,7 +38,7 @@ use crate::{
         semantic::Times,
         verdict::Ruling,
     },
-    config::{Config, Replay},
+    config::{Config, Identity, Replay, ReplayUsage},
     fault::{Fault, Kind},
     front::{
         Handler, Peer,
@@ -50,7 +51,10 @@ use crate::{
     observe::{Observer, Outcome, RecordGuard, Stage},
     relay::{self, Following},
     upstream::Upstreams,
-    wire::{Dialect, Shape},
+    wire::{
+        Dialect, Shape,
+        dress::{Dress, dressed},
+    },
 };
 
 /// The body that clients read.
@@ -172,6 +176,7 @@ async fn story(
     };
     let upstream = &routing::route(house, parts, Some(&prompt.model))?;
     routing::note(house, upstream, parts, record);
+    let (body, prompt) = renamed(house, upstream, &*dialect, parts, (body, prompt));
     record.model = Some(prompt.model.clone());
     record.shape = Some(prompt.shape.name());
     if let Ok(question) = &prompt.question {
@@ -196,7 +201,7 @@ async fn story(
     let known = house.cache.exact(&key, &plan);
     record.stages.lap(Stage::Exact);
     let served = known.as_ref().ok().and_then(|hit| {
-        let response = replay(&*dialect, prompt.shape, hit, Times::default(), record)?;
+        let response = replay(house, &*dialect, prompt.shape, hit, Times::default(), record)?;
         Some((response, hit.kind))
     });
     if let Some((response, HitKind::Exact)) = served {
@@ -255,6 +260,7 @@ fn refresh(errand: &Arc<Errand>) {
 
 /// A kept answer in the shape that the client asked for; `None` where it cannot have that shape.
 fn replay(
+    house: &House,
     dialect: &dyn Dialect,
     wanted: Shape,
     hit: &Hit,
@@ -282,7 +288,24 @@ fn replay(
     let same = entry.shape == wanted;
     let kind = if same { &entry.content_type } else { dialect.content_type(wanted) };
     let more = dialect.header(&body, kind);
-    Some(report::hit(hit, kind, more, body))
+    Some(report::hit(hit, kind, more, staged(house, dialect, wanted, hit, body)))
+}
+
+/// A replay's body as `cache.replay` wants it.
+fn staged(house: &House, dialect: &dyn Dialect, shape: Shape, hit: &Hit, body: Bytes) -> Body {
+    let cache = &house.config.cache;
+    let dress = Dress {
+        fresh: cache.replay_identity == Identity::Fresh,
+        uncounted: cache.replay_usage == ReplayUsage::Zero,
+    };
+    let verbatim = !dress.fresh && !dress.uncounted;
+    let body = if verbatim { body } else { dressed(dialect, shape, &body, dress) };
+    match cache.replay {
+        Replay::Recorded if shape.is_events() => {
+            Body::paced(body, Duration::from_millis(hit.entry.upstream_ms))
+        }
+        Replay::Recorded | Replay::Paced | Replay::Instant => Body::whole(body),
+    }
 }
 
 /// `Cache-Control: only-if-cached`: the cache's answer or none (RFC 9111, 5.2.1.7).
@@ -294,7 +317,7 @@ async fn only_if_cached(
     note(record, search.times);
     let served = search.outcome.map_err(Reason::name).and_then(|hit| {
         let shape = errand.prompt.shape;
-        replay(&*errand.dialect, shape, &hit, search.times, record)
+        replay(&errand.house, &*errand.dialect, shape, &hit, search.times, record)
             .ok_or(Reason::UsageUnknown.name())
     });
     served.map_err(|reason| {
@@ -330,7 +353,9 @@ async fn board(mut errand: Arc<Errand>, record: &mut RecordGuard) -> Result<Resp
             // Whoever leads may have asked for less than we do (`x-reprise-mode`, `max-age`).
             Course::Hit(hit, _) if !house.cache.allows(&hit, &errand.plan) => {}
             Course::Hit(hit, times) => {
-                if let Some(response) = replay(&*errand.dialect, shape, &hit, times, record) {
+                if let Some(response) =
+                    replay(&errand.house, &*errand.dialect, shape, &hit, times, record)
+                {
                     return Ok(response);
                 }
                 // It lacks what this shape needs: only a fresh answer, for this client alone, has
@@ -390,7 +415,14 @@ async fn other_shape(
 ) -> Option<Response<Body>> {
     let Landing::Kept(entry) = passenger.landing().await else { return None };
     let hit = Hit { entry, kind: HitKind::Exact };
-    let response = replay(&*errand.dialect, errand.prompt.shape, &hit, Times::default(), record)?;
+    let response = replay(
+        &errand.house,
+        &*errand.dialect,
+        errand.prompt.shape,
+        &hit,
+        Times::default(),
+        record,
+    )?;
     record.outcome = Outcome::Collapsed;
     let (mut head, body) = response.into_parts();
     report::collapsed(&mut head.headers);

@@ -46,6 +46,7 @@ mod verdict;
 mod watchdog;
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -107,6 +108,7 @@ struct Opened {
 pub struct Upstream {
     name: Arc<str>,
     dialects: Dialects,
+    aliases: BTreeMap<String, String>,
     replicas: Vec<Arc<Replica>>,
     balance: Balance,
     /// Exchanges that may be sent again.
@@ -246,6 +248,11 @@ impl Upstream {
     /// The APIs that it speaks.
     pub fn dialects(&self) -> &Dialects {
         &self.dialects
+    }
+
+    /// What a model is called here, if that is not what clients call it.
+    pub fn alias(&self, model: &str) -> Option<&str> {
+        self.aliases.get(model).map(String::as_str)
     }
 
     /// Each replica in numbers.

@@ -91,6 +91,7 @@ pub(super) fn upstream(
     Ok(Upstream {
         name,
         dialects: Dialects::of(&settings.dialect),
+        aliases: settings.aliases.clone(),
         replicas,
         balance: Balance::new(ring),
         budget: Budget::for_retries(),
