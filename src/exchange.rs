@@ -8,6 +8,7 @@ mod batch;
 mod call;
 mod explain;
 mod forward;
+mod grpc;
 mod journey;
 mod replay;
 mod report;
@@ -119,6 +120,9 @@ impl Handler for Doorman {
         let response = told.unwrap_or_else(|fault| {
             record.outcome = Outcome::Error;
             record.fault = Some(fault.kind);
+            if grpc::is_call(&parts.headers) {
+                return grpc::refusal(&fault);
+            }
             report::refusal(&fault, dialect_of(house, &parts).as_deref(), &record)
         });
         let (mut head, body) = response.into_parts();
