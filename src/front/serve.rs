@@ -183,7 +183,11 @@ fn spawn<H: Handler>(
         }
     };
     let cut = shared.cut.clone();
-    let task = async move { cut.run_until_cancelled(task).await };
+    let task = async move {
+        if cut.run_until_cancelled(task).await.is_none() {
+            tracing::warn!(?origin, "a client's connection was cut at the end of the drain");
+        }
+    };
     match shared.lanes.as_deref().and_then(Lanes::next) {
         Some(lane) => shared.tracker.spawn_on(task, lane),
         None => shared.tracker.spawn(task),
