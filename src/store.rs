@@ -18,7 +18,9 @@ mod contract;
 pub mod embedded;
 pub mod meta;
 pub mod milvus;
+pub mod qdrant;
 pub mod remote;
+pub mod sealed;
 
 /// 128 bits of a fingerprint: a key's and an answer's name in stores, headers and the admin API.
 /// Written as 32 lower-case hex digits.

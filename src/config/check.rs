@@ -6,7 +6,7 @@ use http::{Uri, uri::Scheme};
 
 use crate::cache::guards::Guard;
 
-use super::{Config, Span, Store, Upstream};
+use super::{Config, Embed, EmbedKind, Span, Store, Upstream};
 
 /// Every violated rule, as (key, message). Also settles what one setting implies for another.
 pub(super) fn all(config: &mut Config) -> Vec<(String, String)> {
@@ -17,6 +17,7 @@ pub(super) fn all(config: &mut Config) -> Vec<(String, String)> {
     telemetry(config, &mut wrong);
     limits(config, &mut wrong);
     store(&config.store, &mut wrong);
+    embed(&config.embed, &mut wrong);
     wrong
 }
 
@@ -185,6 +186,20 @@ fn semantic(config: &Config, wrong: &mut Wrong) {
     }
     if config.cache.max_temperature.is_nan() || config.cache.max_temperature < 0.0 {
         say(wrong, "cache.max_temperature", "expected a number from 0");
+    }
+}
+
+fn embed(embed: &Embed, wrong: &mut Wrong) {
+    if embed.kind == EmbedKind::Local {
+        return;
+    }
+    if embed.url.is_empty() {
+        say(wrong, "embed.url", "is missing: where the server is, \"http://HOST:PORT\"");
+    } else if let Err(message) = base_url(&embed.url) {
+        say(wrong, "embed.url", message);
+    }
+    if embed.timeout.get().is_zero() {
+        say(wrong, "embed.timeout", "must be longer than zero");
     }
 }
 
