@@ -9,6 +9,7 @@ mod open;
 mod reload;
 mod reports;
 mod store;
+pub mod transfer;
 
 use std::{sync::Arc, time::Duration};
 

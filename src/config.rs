@@ -464,6 +464,8 @@ pub enum StoreKind {
     Milvus,
     /// A Qdrant server.
     Qdrant,
+    /// An index of Pinecone.
+    Pinecone,
     /// None: the memory tier only.
     Off,
 }
@@ -472,7 +474,7 @@ impl StoreKind {
     /// Is it behind a network?
     pub const fn is_remote(self) -> bool {
         match self {
-            Self::Milvus | Self::Qdrant => true,
+            Self::Milvus | Self::Qdrant | Self::Pinecone => true,
             Self::Embedded | Self::Off => false,
         }
     }

@@ -18,6 +18,7 @@ mod contract;
 pub mod embedded;
 pub mod meta;
 pub mod milvus;
+pub mod pinecone;
 pub mod qdrant;
 pub mod remote;
 pub mod sealed;
@@ -215,6 +216,11 @@ pub trait VectorStore: Send + Sync + 'static {
     /// The largest payload of a record that it takes.
     fn payload_max_bytes(&self) -> usize {
         usize::MAX
+    }
+
+    /// Collections of ours beside this one, of another embedder or schema.
+    fn others(&self) -> BoxFuture<'_, Result<Vec<String>, StoreFault>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     /// What is shared with other replicas; `None` where one process has the store alone.

@@ -122,7 +122,7 @@ fn tenant_key_of(config: &Config) -> Result<[u8; 32], StartFault> {
         );
     }
     match config.store.kind {
-        StoreKind::Embedded | StoreKind::Milvus | StoreKind::Qdrant => {
+        StoreKind::Embedded | StoreKind::Milvus | StoreKind::Qdrant | StoreKind::Pinecone => {
             tenant_key(&config.store.path.join("tenant.key")).map_err(StartFault::TenantKey)
         }
         StoreKind::Off => {

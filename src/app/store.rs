@@ -12,6 +12,7 @@ use crate::{
         embedded::{Embedded, EmbeddedOptions},
         meta::Meta,
         milvus::{Milvus, MilvusOptions},
+        pinecone::Pinecone,
         qdrant::{Qdrant, QdrantOptions},
         remote::{Address, Limits, Remote, Shield},
         sealed::Sealed,
@@ -77,6 +78,13 @@ async fn kind(config: &Store, identity: Identity) -> Result<Arc<dyn VectorStore>
             };
             shielded(config, collection, |address, collection| {
                 Qdrant::new(address, collection, options)
+            })
+            .await
+        }
+        StoreKind::Pinecone => {
+            let dimension = collection.dimension;
+            shielded(config, collection, |address, collection| {
+                Pinecone::new(address, collection, dimension)
             })
             .await
         }

@@ -5,7 +5,7 @@
 //! costs nobody anything, for they happen behind the answer; counting and deleting read strictly, so
 //! that a purge is exact.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -24,7 +24,7 @@ use self::{
 use super::{
     EntryId, Neighbour, Record, Selector, StoreFault, StoreReport, VectorStore,
     collection::Collection,
-    remote::{Address, Quantization, Remote, batches},
+    remote::{Address, Quantization, Remote, batches, latest},
 };
 use crate::embed::{Vector, cosine};
 
@@ -420,6 +420,15 @@ impl VectorStore for Milvus {
         }
     }
 
+    fn others(&self) -> BoxFuture<'_, Result<Vec<String>, StoreFault>> {
+        Box::pin(async move {
+            let asked = self.client.call(method!("ShowCollections"), ShowCollections {}).await;
+            let CollectionNames { collection_names, .. } = asked?;
+            let others = self.collection.others(&collection_names);
+            Ok(others.into_iter().map(str::to_owned).collect())
+        })
+    }
+
     fn payload_max_bytes(&self) -> usize {
         rows::PAYLOAD_MAX_BYTES
     }
@@ -428,14 +437,6 @@ impl VectorStore for Milvus {
 /// One damaged row must not fail a whole lookup, nor look like a failing server.
 fn told<T>(row: Result<T, StoreFault>) -> Option<T> {
     row.inspect_err(|fault| tracing::warn!(%fault, "a stored record is skipped")).ok()
-}
-
-/// Of several records of one id the last one: within one upsert Milvus would keep them all.
-fn latest(records: Vec<Record>) -> Vec<Record> {
-    let last: HashMap<_, _> =
-        records.iter().enumerate().map(|(index, record)| (record.id, index)).collect();
-    let kept = records.into_iter().enumerate().filter(|(index, record)| last[&record.id] == *index);
-    kept.map(|(_, record)| record).collect()
 }
 
 /// What a selector means, as Milvus' boolean expression; empty: everything.

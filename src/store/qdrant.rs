@@ -20,7 +20,7 @@ use qdrant_client::{
 use super::{
     EntryId, Neighbour, Record, Selector, StoreFault, StoreReport, VectorStore,
     collection::Collection,
-    remote::{Address, Quantization, Remote, batches},
+    remote::{Address, Quantization, Remote, batches, latest},
 };
 use crate::embed::Vector;
 
@@ -170,7 +170,7 @@ impl Qdrant {
     }
 
     async fn put_all(&self, records: Vec<Record>) -> Result<(), StoreFault> {
-        for batch in batches(records, BATCH_BYTES) {
+        for batch in batches(latest(records), BATCH_BYTES) {
             let batch = batch.iter().map(points::point).collect::<Vec<_>>();
             let upsert = UpsertPointsBuilder::new(self.name(), batch).wait(true);
             self.client.upsert_points(upsert).await.map_err(|error| fault(&error))?;
@@ -287,6 +287,14 @@ impl VectorStore for Qdrant {
             disk_bytes: 0,
             trouble: None,
         }
+    }
+
+    fn others(&self) -> BoxFuture<'_, Result<Vec<String>, StoreFault>> {
+        Box::pin(async move {
+            let listed = self.client.list_collections().await.map_err(|error| fault(&error))?;
+            let names: Vec<_> = listed.collections.into_iter().map(|one| one.name).collect();
+            Ok(self.collection.others(&names).into_iter().map(str::to_owned).collect())
+        })
     }
 
     fn payload_max_bytes(&self) -> usize {

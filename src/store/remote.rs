@@ -6,6 +6,7 @@
 //! nothing, and no request is ever a trial.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -192,6 +193,10 @@ impl<R: Remote> VectorStore for Shield<R> {
         StoreReport { trouble: self.breaker.trouble(), ..self.inner.report() }
     }
 
+    fn others(&self) -> BoxFuture<'_, Result<Vec<String>, StoreFault>> {
+        Box::pin(self.work(self.inner.others()))
+    }
+
     fn payload_max_bytes(&self) -> usize {
         self.inner.payload_max_bytes()
     }
@@ -199,6 +204,14 @@ impl<R: Remote> VectorStore for Shield<R> {
     fn meta(&self) -> Option<&Meta> {
         self.meta.as_ref()
     }
+}
+
+/// Of several records of one id the last one: within one write some servers would keep them all.
+pub(super) fn latest(records: Vec<Record>) -> Vec<Record> {
+    let last: HashMap<_, _> =
+        records.iter().enumerate().map(|(index, record)| (record.id, index)).collect();
+    let kept = records.into_iter().enumerate().filter(|(index, record)| last[&record.id] == *index);
+    kept.map(|(_, record)| record).collect()
 }
 
 /// Parts of about so many bytes that one message can hold.

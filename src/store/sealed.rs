@@ -195,6 +195,10 @@ impl VectorStore for Sealed {
         self.inner.report()
     }
 
+    fn others(&self) -> BoxFuture<'_, Result<Vec<String>, StoreFault>> {
+        self.inner.others()
+    }
+
     fn payload_max_bytes(&self) -> usize {
         let frame = MARK.len() + KEY_BYTES + NONCE_BYTES + TAG_BYTES;
         self.inner.payload_max_bytes().saturating_sub(frame)

@@ -197,7 +197,7 @@ async fn a_huge_text_is_beyond_any_window() {
 async fn dropping_ends_and_joins_the_threads() {
     let Some(options) = options() else { return };
     let local = Local::open(LocalOptions { threads: 2, ..options }).unwrap();
-    assert_eq!(local.threads(), 2);
+    assert_eq!(local.workload().threads, 2);
     assert_eq!(vector(&local, "still here").await.len(), 384);
     let queue = Arc::clone(&local.crew.queue);
     drop(local);
