@@ -10,6 +10,7 @@ mod dashboard;
 mod entries;
 mod events;
 mod explain;
+mod feedback;
 mod health;
 mod listener;
 mod purge;
@@ -97,6 +98,7 @@ impl Admin {
             .route("/api/v1/stats", get(stats))
             .route("/api/v1/entries/{id}", get(entries::show).delete(entries::delete))
             .route("/api/v1/purge", post(purge::purge))
+            .route("/api/v1/feedback", post(feedback::feedback))
             .route("/api/v1/reload", post(reload::reload))
             .route("/api/v1/events", get(events::events))
             .route(

@@ -6,17 +6,20 @@
 pub mod entry;
 pub mod exact;
 pub mod explain;
+mod feedback;
 mod fences;
 pub mod flight;
 pub mod guards;
 pub mod interval;
 pub mod judge;
 pub mod key;
-mod learn;
+pub mod learn;
 pub mod namespaces;
 pub mod policy;
+mod probing;
 mod purge;
 pub mod reason;
+mod report;
 pub mod semantic;
 mod upkeep;
 pub mod verdict;
@@ -30,14 +33,22 @@ use tokio_util::task::TaskTracker;
 use self::{
     entry::{Entry, now_ms},
     exact::ExactTier,
+    feedback::Served,
     fences::Fences,
+    guards::{Alone, Clock, Reading, alone_by},
+    judge::llm::LlmJudge,
     key::Key,
     namespaces::Namespaces,
     policy::Plan,
+    probing::Probing,
     reason::Reason,
     upkeep::Upkeep,
     verdict::Placement,
     write::{WriteBehind, WriteReport},
+};
+pub use self::{
+    feedback::Mark,
+    report::{JudgeReport, VerdictReport, WrongHits},
 };
 use crate::{
     config,
@@ -101,7 +112,11 @@ impl Tier {
 pub struct Cache {
     config: ArcSwap<config::Cache>,
     exact: ExactTier,
-    namespaces: Namespaces,
+    namespaces: Arc<Namespaces>,
+    clock: Clock,
+    judge: Option<LlmJudge>,
+    served: Served,
+    probing: Probing,
     embedder: Option<Arc<dyn Embedder>>,
     store: Option<Arc<dyn VectorStore>>,
     writer: Option<WriteBehind>,
@@ -124,7 +139,14 @@ impl Cache {
     ) -> Self {
         let exact = ExactTier::new(config.max_bytes.0, config.grace.get());
         let model = embedder.as_ref().map_or("", |embedder| embedder.identity().name.as_str());
-        let namespaces = Namespaces::open(&config.semantic, model, learned);
+        let semantic = &config.semantic;
+        let shared = config.scope == config::ScopeRule::Shared;
+        let confirmations = if shared { semantic.confirmations } else { 0 };
+        let namespaces = Arc::new(Namespaces::open(semantic, model, confirmations, learned));
+        let judge = LlmJudge::open(&semantic.judge).unwrap_or_else(|error| {
+            tracing::error!(%error, "no language model judges: cheaper judges alone");
+            None
+        });
         let meta = store.as_ref().and_then(|store| store.meta()).cloned();
         let fences = meta.map(|meta| Arc::new(Fences::new(meta, exact.clone())));
         let writer =
@@ -132,8 +154,20 @@ impl Cache {
         let upkeep = store.as_ref().zip(writer.as_ref()).map(|(store, writer)| {
             Upkeep::start(store, writer, fences.as_ref(), config.grace.get())
         });
-        let config = ArcSwap::from_pointee(config);
-        Self { config, exact, namespaces, embedder, store, writer, fences, _upkeep: upkeep }
+        Self {
+            exact,
+            namespaces,
+            clock: Clock::new(&semantic.volatile, &semantic.stable),
+            judge,
+            served: Served::default(),
+            probing: Probing::new(if shared { semantic.probe_limit } else { 0 }),
+            embedder,
+            store,
+            writer,
+            fences,
+            _upkeep: upkeep,
+            config: ArcSwap::from_pointee(config),
+        }
     }
 
     /// The cache's settings, as they are now.
@@ -172,10 +206,23 @@ impl Cache {
         // The memory tier lets go of what is past its grace, but not to the millisecond.
         let grace_ms = u64::try_from(self.config().grace.get().as_millis()).unwrap_or(u64::MAX);
         let within_grace = now < hit.entry.expires_ms.saturating_add(grace_ms);
-        if hit.entry.is_fresh(now) || (hit.kind == HitKind::Stale && within_grace) {
+        if hit.entry.is_fresh(now)
+            || (hit.kind == HitKind::Stale && within_grace && !self.is_volatile(&hit.entry))
+        {
             return Ok(());
         }
         Err(Reason::Stale)
+    }
+
+    /// The class of a question, if it has one.
+    pub fn class(&self, reading: &Reading) -> Option<Alone> {
+        alone_by(reading, &self.clock)
+    }
+
+    /// Does the truth of this answer move with the clock?
+    fn is_volatile(&self, entry: &Entry) -> bool {
+        let question = entry.question.as_deref();
+        question.is_some_and(|text| self.class(&Reading::of(text)) == Some(Alone::Volatile))
     }
 
     /// May this request have this answer, which another request of the same key was given? What a

@@ -37,6 +37,9 @@ pub struct Config {
     pub listen: Listen,
     /// Server certificates.
     pub tls: Tls,
+    /// APIs that are described here rather than built in, by name.
+    #[serde(default)]
+    pub dialect: BTreeMap<String, Custom>,
     /// Model servers; at least one.
     #[serde(default)]
     pub upstream: Vec<Upstream>,
@@ -191,6 +194,9 @@ pub struct Upstream {
     /// Connections to each replica that are opened ahead.
     #[serde(default)]
     pub warm: usize,
+    /// Life of its answers, where another than `cache.ttl`.
+    #[serde(default, deserialize_with = "units::optional_span")]
+    pub ttl: Option<Span>,
     /// Path of the replicas' own Prometheus metrics; empty: they are not looked at.
     #[serde(default)]
     pub metrics: String,
@@ -230,7 +236,7 @@ fn hedge_share() -> f64 {
 pub struct Headers(pub Vec<(http::HeaderName, http::HeaderValue)>);
 
 /// The wire's own words: which APIs an upstream speaks, and where a wrapped question stands.
-pub use crate::wire::{Template, dialects::Family};
+pub use crate::wire::{Template, custom::Custom, dialects::Family};
 
 /// What one client may take from all others.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -296,6 +302,8 @@ pub struct Cache {
     pub max_entry: Size,
     /// Who shares answers.
     pub scope: ScopeRule,
+    /// When a hit is sent.
+    pub replay: Replay,
     /// Finish answers that nobody waits for any more.
     pub finish_abandoned: bool,
     /// Hotter requests are not cached.
@@ -316,6 +324,16 @@ pub struct Cache {
     pub flights_bytes: Size,
     /// Matching by meaning.
     pub semantic: Semantic,
+}
+
+/// When a hit is sent.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Replay {
+    /// At once.
+    Instant,
+    /// After as long as the answer took to be generated: its time tells nobody that it was known.
+    Paced,
 }
 
 /// Who shares answers with whom.
@@ -351,6 +369,50 @@ pub struct Semantic {
     pub neighbours: usize,
     /// Names of the guards that are on.
     pub guards: Vec<String>,
+    /// Words and phrases beside the built-in ones that make an answer depend on the clock; a trailing
+    /// `*` stands for any ending.
+    pub volatile: Vec<String>,
+    /// Words that do not, though they are built in.
+    pub stable: Vec<String>,
+    /// Under [`ScopeRule::Shared`]: how many other clients' fresh answers must agree with an answer
+    /// before it is shared by meaning.
+    pub confirmations: usize,
+    /// Under [`ScopeRule::Shared`]: near questions of one client a minute that are looked up by
+    /// meaning; 0: no limit.
+    pub probe_limit: u32,
+    /// The language model that compares answers.
+    pub judge: Judge,
+}
+
+/// A language model that compares answers: any OpenAI-compatible endpoint.
+#[derive(Clone, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Judge {
+    /// Its base URL, to which `/chat/completions` is added; `None`: no such judge.
+    #[serde(deserialize_with = "units::optional")]
+    pub url: Option<String>,
+    /// The model's name there.
+    pub model: String,
+    /// Sent as a bearer token.
+    #[serde(deserialize_with = "units::optional")]
+    pub api_key: Option<String>,
+    /// How long one comparison may take, waiting included.
+    pub deadline: Span,
+    /// Comparisons at once.
+    pub concurrency: usize,
+    /// Comparisons that may wait.
+    pub queue: usize,
+}
+
+impl std::fmt::Debug for Judge {
+    /// Never prints the key.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Judge")
+            .field("url", &self.url)
+            .field("model", &self.model)
+            .field("api_key", &self.api_key.as_ref().map(|_| "***"))
+            .finish_non_exhaustive()
+    }
 }
 
 /// How a near prompt is judged: the verdict's own word.

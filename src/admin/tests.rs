@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
+    cache::Mark,
     fault::{Fault, Kind},
     observe::{AccessLog, PriceTable, Prompts, Settings, tests::Rooms},
     store::{EntryId, Selector, StoreFault},
@@ -36,6 +37,16 @@ impl Entries for Shelf {
     fn delete(&self, id: EntryId) -> BoxFuture<'_, Result<u64, StoreFault>> {
         let removed = self.views.lock().remove(&id).map_or(0, |_| 1);
         Box::pin(std::future::ready(Ok(removed)))
+    }
+
+    fn mark(&self, id: EntryId, mark: Mark) -> BoxFuture<'_, Result<Option<u64>, StoreFault>> {
+        let mut views = self.views.lock();
+        let known = views.contains_key(&id).then_some(0);
+        let marked = match mark {
+            Mark::Right => known,
+            Mark::Wrong => views.remove(&id).map(|_| 1),
+        };
+        Box::pin(std::future::ready(Ok(marked)))
     }
 
     fn purge(&self, selector: Selector, mode: PurgeMode) -> BoxFuture<'_, Result<u64, StoreFault>> {
@@ -353,6 +364,23 @@ async fn a_purge_that_cannot_be_read_deletes_nothing() {
     let (status, _) = admin.post("/api/v1/purge", r#"{"all":true}"#, "").await;
     assert_eq!(status, 401);
     assert_eq!(admin.get(&format!("/api/v1/entries/{ID}")).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_mark_names_an_entry_and_needs_the_right_to_write() {
+    let admin = Listener::start(Setup { token: Some("t0ken"), ..PLAIN }).await;
+    let token = "authorization: Bearer t0ken\r\n";
+    let said = |id: &str, correct: bool| format!("{{\"entry\":\"{id}\",\"correct\":{correct}}}");
+    let (status, _) = admin.post("/api/v1/feedback", &said(ID, false), "").await;
+    assert_eq!(status, 401);
+    for body in ["", "{}", &said("x", false), r#"{"entry":"00","correct":1}"#] {
+        assert_eq!(admin.post("/api/v1/feedback", body, token).await.0, 400, "{body}");
+    }
+    let right = admin.post("/api/v1/feedback", &said(ID, true), token).await;
+    assert_eq!((right.0, &right.1["removed"]), (200, &0.into()));
+    let wrong = admin.post("/api/v1/feedback", &said(ID, false), token).await;
+    assert_eq!((wrong.0, &wrong.1["removed"]), (200, &1.into()));
+    assert_eq!(admin.post("/api/v1/feedback", &said(ID, false), token).await.0, 404);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use super::{explain::explain, reload::Reloader};
 use crate::{
     admin::{Entries, EntryView, Explained, PurgeMode, Question},
-    cache::{Tier, entry::Entry, reason::Reason},
+    cache::{Mark, Tier, entry::Entry, reason::Reason},
     config::Mode,
     embed::{Embedder, counted::Counted},
     exchange::House,
@@ -121,6 +121,7 @@ impl Sources for Reports {
                 Mode::Shadow => "shadow",
             },
             min_similarity: semantic.min_similarity,
+            verdict: self.house().cache.verdict_report(),
         }
     }
 
@@ -155,6 +156,11 @@ impl Entries for Reports {
     fn delete(&self, id: EntryId) -> BoxFuture<'_, Result<u64, StoreFault>> {
         let cache = self.house().cache.clone();
         Box::pin(async move { cache.delete(id).await })
+    }
+
+    fn mark(&self, id: EntryId, mark: Mark) -> BoxFuture<'_, Result<Option<u64>, StoreFault>> {
+        let cache = self.house().cache.clone();
+        Box::pin(async move { cache.mark(id, mark).await })
     }
 
     fn purge(&self, selector: Selector, mode: PurgeMode) -> BoxFuture<'_, Result<u64, StoreFault>> {

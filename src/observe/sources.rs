@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use prometheus::{Counter, GaugeVec, Opts, core::Collector, proto::MetricFamily};
 use serde::Serialize;
 
-use crate::{store::StoreReport, upstream::sight::ServerReport};
+use super::wrong_hits;
+use crate::{cache::VerdictReport, store::StoreReport, upstream::sight::ServerReport};
 
 /// Where the reports come from. Each call is cheap and never waits.
 pub trait Sources: Send + Sync + 'static {
@@ -43,6 +44,9 @@ pub struct SemanticReport {
     pub mode: &'static str,
     /// `cache.semantic.min_similarity`.
     pub min_similarity: f32,
+    /// How often it is wrong, and who says so.
+    #[serde(flatten)]
+    pub verdict: VerdictReport,
 }
 
 /// Connections of clients, and what was taken over while serving.
@@ -178,6 +182,7 @@ pub(super) fn families(sources: &dyn Sources) -> Result<Vec<MetricFamily>, prome
         embed(&mut sampled, &report)?;
     }
     upstreams(&mut sampled, &sources.upstreams())?;
+    wrong_hits::families(&mut sampled, &sources.semantic().verdict)?;
     sampled.counter(
         "reprise_log_dropped_lines_total",
         "Lines of the log that were dropped since nobody read it fast enough.",
@@ -186,7 +191,7 @@ pub(super) fn families(sources: &dyn Sources) -> Result<Vec<MetricFamily>, prome
     Ok(sampled.0)
 }
 
-type Done = Result<(), prometheus::Error>;
+pub(super) type Done = Result<(), prometheus::Error>;
 
 fn front(out: &mut Sampled, report: &FrontReport) -> Done {
     out.gauge("reprise_client_connections", "Open client connections.", report.connections)?;

@@ -3,7 +3,11 @@ use std::{collections::BTreeSet, time::Duration};
 use http::StatusCode;
 
 use super::*;
-use crate::{store::StoreReport, upstream::sight::ServerReport};
+use crate::{
+    cache::{JudgeReport, VerdictReport, WrongHits},
+    store::StoreReport,
+    upstream::sight::ServerReport,
+};
 
 /// Rooms that all have something to say.
 pub(crate) struct Rooms;
@@ -56,7 +60,15 @@ impl Sources for Rooms {
     }
 
     fn semantic(&self) -> SemanticReport {
-        SemanticReport { policy: "threshold", mode: "serve", min_similarity: 0.95 }
+        let rate =
+            WrongHits { tenant: "all".into(), point: 0.5, high: 1.0, ..WrongHits::default() };
+        let judge = JudgeReport { state: "sound", judged_total: 3, ..JudgeReport::default() };
+        SemanticReport {
+            policy: "threshold",
+            mode: "serve",
+            min_similarity: 0.95,
+            verdict: VerdictReport { wrong_hits: vec![rate], judge: Some(judge) },
+        }
     }
 
     fn dropped_log_lines(&self) -> u64 {

@@ -16,6 +16,7 @@ import openai
 import pytest
 
 import contract
+import dialect
 import rig
 
 #: Set to run what needs only the simulated server, before there is a proxy to test.
@@ -74,6 +75,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    """After the whole run: no log of any proxy holds a credential or a prompt of these tests."""
+    yield
+    for log in rig.LOGS:
+        text = log.read_text(errors="replace") if log.exists() else ""
+        for secret in ["Bearer sk-", "sk-one", "sk-two", "helpful bank clerk"]:
+            assert secret not in text, f"{secret!r} in {log}"
 
 
 @pytest.fixture(scope="session")
@@ -176,3 +187,8 @@ class Cached:
 @pytest.fixture
 def cached(via: Way) -> Cached:
     return Cached(via)
+
+
+@pytest.fixture
+def journey(proxy: rig.Reprise, sim: rig.Simulated) -> dialect.Journey:
+    return dialect.Journey(proxy, sim)
