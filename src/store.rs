@@ -14,7 +14,7 @@ use crate::embed::Vector;
 
 pub mod collection;
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 pub mod embedded;
 pub mod meta;
 pub mod milvus;
