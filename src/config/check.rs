@@ -6,7 +6,7 @@ use http::{Uri, uri::Scheme};
 
 use crate::cache::guards::Guard;
 
-use super::{Config, Embed, EmbedKind, Family, Judge, Span, Store, Trusted, Upstream};
+use super::{Config, Family, Judge, Span, Store, Trusted, Upstream};
 
 /// Every violated rule, as (key, message). Also settles what one setting implies for another.
 pub(super) fn all(config: &mut Config) -> Vec<(String, String)> {
@@ -235,8 +235,8 @@ fn semantic(config: &Config, wrong: &mut Wrong) {
     }
 }
 
-fn embed(embed: &Embed, wrong: &mut Wrong) {
-    if embed.kind == EmbedKind::Local {
+fn embed(embed: &super::Embed, wrong: &mut Wrong) {
+    if embed.kind == super::EmbedKind::Local {
         return;
     }
     if embed.url.is_empty() {
