@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use super::open::blocking;
+use super::open::local;
 use crate::{
     config::{Embed, EmbedKind},
     embed::{
         Embedder,
-        local::{Local, LocalOptions},
         remote::{Api, Remote, RemoteOptions},
     },
 };
 
-/// The embedder, warm. Loading a model is blocking work of a quarter of a second.
+/// The embedder, warm.
 ///
 /// # Errors
 /// Why there is none, for people.
@@ -33,17 +32,4 @@ pub(super) async fn open(config: &Embed) -> Result<Arc<dyn Embedder>, String> {
     };
     let remote = Remote::open(options).await.map_err(|error| error.to_string())?;
     Ok(Arc::new(remote))
-}
-
-async fn local(config: &Embed) -> Result<Arc<dyn Embedder>, String> {
-    let options = LocalOptions {
-        model: config.model.clone(),
-        ort_dylib: config.ort_dylib.clone(),
-        threads: config.threads,
-        queue: config.queue,
-        max_batch: config.max_batch,
-        provider: config.provider,
-    };
-    let local = blocking(move || Local::open(options)).await?;
-    Ok(Arc::new(local))
 }

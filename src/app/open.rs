@@ -9,7 +9,11 @@ use crate::{
     admin::{Health, Part},
     cache::{Cache, flight::Flights, reason::Reason, verdict::Ruling},
     config::{Config, Policy, StoreKind},
-    embed::{Embedder, counted::Counted},
+    embed::{
+        Embedder,
+        counted::Counted,
+        local::{Local, LocalOptions},
+    },
     exchange::House,
     front::{
         admission::Admission,
@@ -184,6 +188,20 @@ async fn tiers(config: &Config, health: &Arc<Health>) -> Tiers {
             (Some(embedder), None)
         }
     }
+}
+
+/// The model in this process. Loading it is blocking work of a quarter of a second.
+pub(super) async fn local(config: &crate::config::Embed) -> Result<Arc<dyn Embedder>, String> {
+    let options = LocalOptions {
+        model: config.model.clone(),
+        ort_dylib: config.ort_dylib.clone(),
+        threads: config.threads,
+        queue: config.queue,
+        max_batch: config.max_batch,
+        provider: config.provider,
+    };
+    let local = blocking(move || Local::open(options)).await?;
+    Ok(Arc::new(local))
 }
 
 /// Runs blocking work; a panic in it is an error like any other.
