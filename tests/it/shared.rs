@@ -62,6 +62,7 @@ async fn replica(origin: &Origin, url: &str, prefix: &str, words: &Arc<Words>) -
     let store = store(url, prefix, words, Duration::from_secs(5)).await;
     Setup::new(origin)
         .with("cache.semantic.lookup_deadline = \"5s\"\ncache.semantic.guards = []")
+        .with("cache.semantic.policy = \"threshold\"")
         .keeping(store, words)
         .open()
         .await
