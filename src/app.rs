@@ -3,11 +3,13 @@
 //! [`run`] is the life of a serving process: bind, open (the model and the store load while the
 //! admin listener already answers "starting"), serve, drain, flush.
 
+mod embedder;
 mod explain;
 mod open;
 mod reload;
 mod reports;
 mod store;
+pub mod transfer;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod check;
 pub mod desk;
 pub mod eval;
 pub mod explain;
@@ -8,6 +9,7 @@ pub mod manual;
 pub mod purge;
 pub mod stats;
 pub mod top;
+pub mod transfer;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -33,7 +35,7 @@ pub enum Command {
     /// Stand in front of the configured upstreams (the default).
     Serve,
     /// Read the configuration and say everything that is wrong with it.
-    Check,
+    Check(check::Check),
     /// Replay labelled questions: hit rate and wrong answers per hit of each policy and level.
     Eval(eval::Eval),
     /// Ask a running Reprise what it would do with a request, and why.
@@ -44,6 +46,10 @@ pub enum Command {
     Top(top::Top),
     /// Delete answers of a running Reprise, after a look at how many.
     Purge(purge::Purge),
+    /// Write all answers of the configured store into a file.
+    Export(transfer::Export),
+    /// Read answers from a file into the configured store.
+    Import(transfer::Import),
     /// Whether a running Reprise is ready, as an exit code.
     Health(health::Health),
     /// Print completions for a shell.
@@ -107,7 +113,7 @@ mod tests {
         let cli = Cli::parse_from(["reprise", "--upstream", "http://h:1"]);
         assert_eq!(cli.command, None);
         let cli = Cli::parse_from(["reprise", "check", "--upstream", "http://h:1"]);
-        assert_eq!(cli.command, Some(Command::Check));
+        assert_eq!(cli.command, Some(Command::Check(check::Check::default())));
         assert_eq!(cli.settings.upstream.as_deref(), Some("http://h:1"));
     }
 }

@@ -511,8 +511,21 @@ pub enum Mode {
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Embed {
-    /// A folder or a fastembed model's name.
+    /// Where vectors are computed.
+    pub kind: EmbedKind,
+    /// A folder or a fastembed model's name; on a server its model's name.
     pub model: String,
+    /// What computes, in this process.
+    pub provider: Provider,
+    /// An embedding server's base URL.
+    pub url: String,
+    /// What lets us in there.
+    #[serde(deserialize_with = "units::secret")]
+    pub api_key: Option<Secret>,
+    /// For one text at a server.
+    pub timeout: Span,
+    /// Tokens that a server's model sees.
+    pub window_tokens: usize,
     /// Embedding threads; 0 = half the cores.
     pub threads: usize,
     /// Prompts that may wait.
@@ -522,6 +535,21 @@ pub struct Embed {
     /// ONNX Runtime's shared library.
     #[serde(deserialize_with = "units::optional")]
     pub ort_dylib: Option<PathBuf>,
+}
+
+/// What computes a local model: the embedder's own word.
+pub use crate::embed::local::Provider;
+
+/// Where vectors are computed.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum EmbedKind {
+    /// In this process.
+    Local,
+    /// By a server with OpenAI's API.
+    OpenAi,
+    /// By text-embeddings-inference.
+    Tei,
 }
 
 /// The vector tier.
@@ -555,10 +583,17 @@ pub struct Store {
     pub shards: u32,
     /// Copies that must have a write before it counts (Qdrant).
     pub write_consistency: u32,
+    /// How a server keeps vectors for finding candidates.
+    pub quantization: Quantization,
+    /// Keys that answers and prompts are encrypted with at rest; the first one encrypts.
+    pub encryption_keys: Vec<SecretKey>,
     /// The tenants' key, 64 hex digits, shared by all replicas on one store.
     #[serde(deserialize_with = "units::secret")]
     pub tenant_key: Option<SecretKey>,
 }
+
+/// How a server keeps vectors: the store's own word.
+pub use crate::store::remote::Quantization;
 
 /// Which vector database.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -568,6 +603,10 @@ pub enum StoreKind {
     Embedded,
     /// A Milvus server.
     Milvus,
+    /// A Qdrant server.
+    Qdrant,
+    /// An index of Pinecone.
+    Pinecone,
     /// None: the memory tier only.
     Off,
 }
@@ -576,7 +615,7 @@ impl StoreKind {
     /// Is it behind a network?
     pub const fn is_remote(self) -> bool {
         match self {
-            Self::Milvus => true,
+            Self::Milvus | Self::Qdrant | Self::Pinecone => true,
             Self::Embedded | Self::Off => false,
         }
     }

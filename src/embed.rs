@@ -5,6 +5,7 @@
 
 pub mod counted;
 pub mod local;
+pub mod remote;
 
 use std::{fmt, sync::Arc};
 
@@ -76,6 +77,15 @@ impl fmt::Display for EmbedFault {
 
 impl std::error::Error for EmbedFault {}
 
+/// How busy an embedder is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// Embedding threads on this machine.
+    pub threads: usize,
+    /// Texts that wait, here or at a server.
+    pub queued: usize,
+}
+
 /// Turns texts into vectors.
 pub trait Embedder: Send + Sync + 'static {
     /// Which model this is.
@@ -83,6 +93,11 @@ pub trait Embedder: Send + Sync + 'static {
 
     /// The vector of `text`. Dropping the future gives up the result, not other callers' work.
     fn embed(&self, text: Arc<str>) -> BoxFuture<'_, Result<Embedded, EmbedFault>>;
+
+    /// How busy it is.
+    fn workload(&self) -> Workload {
+        Workload::default()
+    }
 }
 
 /// The dot product of two vectors of one length: for unit vectors their cosine, in -1..=1 up to

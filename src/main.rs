@@ -31,9 +31,8 @@ fn main() -> ExitCode {
             let again = settings.clone();
             configured(settings, |config| serve(config, Box::new(move || again.load())))
         }
-        Command::Check => configured(settings, |_| {
-            say("reprise: the configuration is good\n");
-            ExitCode::SUCCESS
+        Command::Check(wanted) => configured(settings, |config| {
+            told("check", EX_UNAVAILABLE, cli::check::run(wanted, &config))
         }),
         Command::Eval(wanted) => without_upstream(settings, |config| {
             told("eval", EX_USAGE, cli::eval::run(&wanted, &config))
@@ -52,6 +51,12 @@ fn main() -> ExitCode {
         }),
         Command::Health(wanted) => without_upstream(settings, |config| {
             told("health", EX_UNAVAILABLE, cli::health::run(&wanted, &config))
+        }),
+        Command::Export(wanted) => without_upstream(settings, |config| {
+            told("export", EX_UNAVAILABLE, cli::transfer::export(&wanted, &config))
+        }),
+        Command::Import(wanted) => without_upstream(settings, |config| {
+            told("import", EX_UNAVAILABLE, cli::transfer::import(&wanted, &config))
         }),
         Command::Completions(wanted) => {
             told("completions", EX_UNAVAILABLE, cli::manual::completions(&wanted))

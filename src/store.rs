@@ -14,11 +14,14 @@ use crate::embed::Vector;
 
 pub mod collection;
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 pub mod embedded;
 pub mod meta;
 pub mod milvus;
+pub mod pinecone;
+pub mod qdrant;
 pub mod remote;
+pub mod sealed;
 
 /// 128 bits of a fingerprint: a key's and an answer's name in stores, headers and the admin API.
 /// Written as 32 lower-case hex digits.
@@ -213,6 +216,11 @@ pub trait VectorStore: Send + Sync + 'static {
     /// The largest payload of a record that it takes.
     fn payload_max_bytes(&self) -> usize {
         usize::MAX
+    }
+
+    /// Collections of ours beside this one, of another embedder or schema.
+    fn others(&self) -> BoxFuture<'_, Result<Vec<String>, StoreFault>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     /// What is shared with other replicas; `None` where one process has the store alone.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use tokio_util::task::TaskTracker;
 
-use super::{StartFault, store};
+use super::{StartFault, embedder, store};
 use crate::{
     admin::{Health, Part},
     cache::{Cache, flight::Flights, reason::Reason, verdict::Ruling},
@@ -29,7 +29,7 @@ use crate::{
 /// The rooms, open.
 pub(super) struct Opened {
     pub(super) house: Arc<House>,
-    pub(super) embedder: Option<Arc<Local>>,
+    pub(super) embedder: Option<Arc<dyn Embedder>>,
     pub(super) counted: Option<Arc<Counted>>,
     pub(super) observer: Arc<Observer>,
     pub(super) exporter: Option<Exporter>,
@@ -80,7 +80,7 @@ pub(super) async fn house(
 }
 
 /// Keeps count of what the embedder does, and says when it has stopped to answer.
-fn counted(embedder: Arc<Local>, health: &Health) -> Arc<Counted> {
+fn counted(embedder: Arc<dyn Embedder>, health: &Health) -> Arc<Counted> {
     let counted = Arc::new(Counted::new(embedder));
     let watched = counted.clone();
     health.watch("embedder", move || match watched.trouble() {
@@ -131,7 +131,7 @@ fn tenant_key_of(config: &Config) -> Result<[u8; 32], StartFault> {
         );
     }
     match config.store.kind {
-        StoreKind::Embedded | StoreKind::Milvus => {
+        StoreKind::Embedded | StoreKind::Milvus | StoreKind::Qdrant | StoreKind::Pinecone => {
             tenant_key(&config.store.path.join("tenant.key")).map_err(StartFault::TenantKey)
         }
         StoreKind::Off => {
@@ -142,7 +142,7 @@ fn tenant_key_of(config: &Config) -> Result<[u8; 32], StartFault> {
     }
 }
 
-type Tiers = (Option<Arc<Local>>, Option<Arc<dyn VectorStore>>);
+type Tiers = (Option<Arc<dyn Embedder>>, Option<Arc<dyn VectorStore>>);
 
 /// The embedder and the store. Loading a model is blocking work of a quarter of a second.
 async fn tiers(config: &Config, health: &Arc<Health>) -> Tiers {
@@ -152,17 +152,9 @@ async fn tiers(config: &Config, health: &Arc<Health>) -> Tiers {
     }
     health.set("embedder", Part::Starting);
     health.set("store", Part::Starting);
-    let options = LocalOptions {
-        model: config.embed.model.clone(),
-        ort_dylib: config.embed.ort_dylib.clone(),
-        threads: config.embed.threads,
-        queue: config.embed.queue,
-        max_batch: config.embed.max_batch,
-    };
     let begun = Instant::now();
-    let embedder = blocking(move || Local::open(options)).await;
-    let embedder = match embedder {
-        Ok(local) => Arc::new(local),
+    let embedder = match embedder::open(&config.embed).await {
+        Ok(embedder) => embedder,
         Err(reason) => {
             // Without a model's identity a collection has no name: the store stays closed too.
             tracing::error!(%reason, "no embedder: serving from memory, exact repeats only");
@@ -197,6 +189,20 @@ async fn tiers(config: &Config, health: &Arc<Health>) -> Tiers {
             (Some(embedder), None)
         }
     }
+}
+
+/// The model in this process. Loading it is blocking work of a quarter of a second.
+pub(super) async fn local(config: &crate::config::Embed) -> Result<Arc<dyn Embedder>, String> {
+    let options = LocalOptions {
+        model: config.model.clone(),
+        ort_dylib: config.ort_dylib.clone(),
+        threads: config.threads,
+        queue: config.queue,
+        max_batch: config.max_batch,
+        provider: config.provider,
+    };
+    let local = blocking(move || Local::open(options)).await?;
+    Ok(Arc::new(local))
 }
 
 /// Runs blocking work; a panic in it is an error like any other.

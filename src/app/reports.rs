@@ -10,7 +10,7 @@ use crate::{
     admin::{Entries, EntryView, Explained, PurgeMode, Question},
     cache::{Mark, Tier, entry::Entry, reason::Reason},
     config::Mode,
-    embed::{Embedder as _, counted::Counted, local::Local},
+    embed::{Embedder, counted::Counted},
     exchange::House,
     fault::Fault,
     front::{Tally, tls::ServerTls},
@@ -25,7 +25,7 @@ use crate::{
 /// Where reports come from.
 pub(super) struct Reports {
     pub(super) current: Arc<ArcSwap<House>>,
-    pub(super) embedder: Option<Arc<Local>>,
+    pub(super) embedder: Option<Arc<dyn Embedder>>,
     pub(super) counted: Option<Arc<Counted>>,
     pub(super) sight: Arc<Sight>,
     pub(super) dropped: Dropped,
@@ -64,13 +64,13 @@ impl Sources for Reports {
     }
 
     fn embed(&self) -> Option<EmbedReport> {
-        let (local, counted) = (self.embedder.as_ref()?, self.counted.as_ref()?);
-        let identity = local.identity();
+        let (embedder, counted) = (self.embedder.as_ref()?, self.counted.as_ref()?);
+        let (identity, workload) = (embedder.identity(), embedder.workload());
         Some(EmbedReport {
             model: identity.name.clone(),
             dimension: identity.dimension as u64,
-            threads: local.threads() as u64,
-            queued: local.queued() as u64,
+            threads: workload.threads as u64,
+            queued: workload.queued as u64,
             queue_max: self.house().config.embed.queue as u64,
             texts: counted.results().into_iter().collect(),
             seconds_total: counted.seconds(),

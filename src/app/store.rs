@@ -12,7 +12,10 @@ use crate::{
         embedded::{Embedded, EmbeddedOptions},
         meta::Meta,
         milvus::{Milvus, MilvusOptions},
+        pinecone::Pinecone,
+        qdrant::{Qdrant, QdrantOptions},
         remote::{Address, Limits, Remote, Shield},
+        sealed::Sealed,
     },
 };
 
@@ -32,6 +35,15 @@ pub(super) async fn open(
     config: &Store,
     identity: Identity,
 ) -> Result<Arc<dyn VectorStore>, String> {
+    let store = kind(config, identity).await?;
+    let keys: Vec<_> = config.encryption_keys.iter().map(|key| *key.reveal()).collect();
+    match Sealed::new(store.clone(), &keys) {
+        Some(sealed) => Ok(Arc::new(sealed)),
+        None => Ok(store),
+    }
+}
+
+async fn kind(config: &Store, identity: Identity) -> Result<Arc<dyn VectorStore>, String> {
     let collection = Collection::of(&config.prefix, &identity);
     match config.kind {
         StoreKind::Off => Err("store.kind = \"off\"".to_owned()),
@@ -50,9 +62,29 @@ pub(super) async fn open(
             let options = MilvusOptions {
                 replicas: config.replicas.cast_signed(),
                 shards: config.shards.cast_signed(),
+                quantization: config.quantization,
             };
             shielded(config, collection, |address, collection| {
                 Milvus::new(address, collection, options)
+            })
+            .await
+        }
+        StoreKind::Qdrant => {
+            let options = QdrantOptions {
+                shards: config.shards,
+                replicas: config.replicas,
+                write_consistency: config.write_consistency,
+                quantization: config.quantization,
+            };
+            shielded(config, collection, |address, collection| {
+                Qdrant::new(address, collection, options)
+            })
+            .await
+        }
+        StoreKind::Pinecone => {
+            let dimension = collection.dimension;
+            shielded(config, collection, |address, collection| {
+                Pinecone::new(address, collection, dimension)
             })
             .await
         }

@@ -112,6 +112,7 @@ pub fn run(eval: &Eval, config: &Config) -> Result<(), Fault> {
         threads: config.embed.threads,
         queue: config.embed.queue.max(TOGETHER),
         max_batch: config.embed.max_batch,
+        provider: config.embed.provider,
     };
     let local = Local::open(options).map_err(|error| Fault::Embedder(error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -18,6 +18,7 @@ pub(super) fn all(config: &mut Config) -> Vec<(String, String)> {
     telemetry(config, &mut wrong);
     limits(config, &mut wrong);
     store(&config.store, &mut wrong);
+    embed(&config.embed, &mut wrong);
     wrong
 }
 
@@ -231,6 +232,20 @@ fn semantic(config: &Config, wrong: &mut Wrong) {
     }
     if config.cache.max_temperature.is_nan() || config.cache.max_temperature < 0.0 {
         say(wrong, "cache.max_temperature", "expected a number from 0");
+    }
+}
+
+fn embed(embed: &super::Embed, wrong: &mut Wrong) {
+    if embed.kind == super::EmbedKind::Local {
+        return;
+    }
+    if embed.url.is_empty() {
+        say(wrong, "embed.url", "is missing: where the server is, \"http://HOST:PORT\"");
+    } else if let Err(message) = base_url(&embed.url) {
+        say(wrong, "embed.url", message);
+    }
+    if embed.timeout.get().is_zero() {
+        say(wrong, "embed.timeout", "must be longer than zero");
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Deserializer, de::Error as _};
+
 /// A text that is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -27,7 +29,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// 256 bits, written as 64 hex digits (`openssl rand -hex 32`), never printed.
+/// 256 bits, written as 64 hex digits (`openssl rand -hex 32`) or as `file:PATH` of a file that holds
+/// those, never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretKey([u8; 32]);
 
@@ -40,23 +43,38 @@ impl SecretKey {
 
 /// The text is not a key. It is not repeated: it may be one with a typo.
 #[derive(Debug, thiserror::Error)]
-#[error("expected 64 hex digits, as `openssl rand -hex 32` makes them")]
-pub struct NotAKey;
+pub enum NotAKey {
+    /// Something else.
+    #[error("expected 64 hex digits, as `openssl rand -hex 32` makes them, or \"file:PATH\"")]
+    Text,
+    /// The file cannot be read.
+    #[error("the key's file cannot be read: {0}")]
+    File(#[from] std::io::Error),
+}
 
 impl FromStr for SecretKey {
     type Err = NotAKey;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(path) = text.strip_prefix("file:") {
+            return std::fs::read_to_string(path)?.trim().parse();
+        }
         let digits = text.as_bytes();
         let mut key = [0; 32];
         if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
-            return Err(NotAKey);
+            return Err(NotAKey::Text);
         }
         for (byte, pair) in key.iter_mut().zip(text.as_bytes().as_chunks::<2>().0) {
-            let pair = std::str::from_utf8(pair).map_err(|_| NotAKey)?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| NotAKey)?;
+            let pair = std::str::from_utf8(pair).map_err(|_| NotAKey::Text)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| NotAKey::Text)?;
         }
         Ok(Self(key))
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretKey {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -76,6 +94,10 @@ mod tests {
         let parsed: SecretKey = key.parse().unwrap();
         assert_eq!(parsed.reveal(), &[15; 32]);
         assert_eq!(format!("{secret:?} {parsed:?}"), "*** ***");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("{key}\n")).unwrap();
+        let read: SecretKey = format!("file:{}", file.path().display()).parse().unwrap();
+        assert_eq!(read, parsed);
         for wrong in ["", "0f", &"0g".repeat(32), &"é".repeat(32)] {
             assert!(!wrong.parse::<SecretKey>().unwrap_err().to_string().contains("0g"));
         }

@@ -8,6 +8,7 @@
 //! has no vector.
 
 mod model;
+mod provider;
 mod queue;
 mod runtime;
 mod source;
@@ -26,15 +27,16 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use ort::environment::Environment;
+use ort::{environment::Environment, ep::ExecutionProviderDispatch};
 
+pub use self::provider::Provider;
 use self::{
     model::Model,
     queue::{Queue, Seat},
     source::Source,
     worker::Answer,
 };
-use super::{EmbedFault, Embedded, Embedder, Identity};
+use super::{EmbedFault, Embedded, Embedder, Identity, Workload};
 
 /// A longer text is beyond any window that we know of and not worth a thread's time.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -61,6 +63,8 @@ pub struct LocalOptions {
     pub queue: usize,
     /// Most texts that are computed together.
     pub max_batch: usize,
+    /// What computes.
+    pub provider: Provider,
 }
 
 impl Default for LocalOptions {
@@ -71,6 +75,7 @@ impl Default for LocalOptions {
             threads: 0,
             queue: 256,
             max_batch: 8,
+            provider: Provider::Cpu,
         }
     }
 }
@@ -135,6 +140,15 @@ pub struct Local {
     crew: Crew,
 }
 
+/// What a session is made with.
+#[derive(Clone)]
+struct Engine {
+    environment: Environment,
+    providers: Vec<ExecutionProviderDispatch>,
+    /// Computing threads inside one session.
+    threads: usize,
+}
+
 /// The threads, with what ends them; apart from [`Local`] because an opening that fails halfway has
 /// threads to end but no identity yet.
 #[derive(Debug)]
@@ -154,6 +168,8 @@ impl Local {
         let executable = std::env::current_exe().ok();
         let library = runtime::find(options.ort_dylib, variable, executable.as_deref())?;
         let environment = runtime::environment(&library)?;
+        let providers = options.provider.dispatch(&library)?;
+        let engine = Engine { environment, providers, threads: INTRA_THREADS };
         // Otherwise the tokenizer hands each batch to a process-wide pool with a thread per core.
         tokenizers::utils::parallelism::set_parallelism(false);
 
@@ -162,11 +178,11 @@ impl Local {
         let threads = thread_count(options.threads);
         let (ready, opened) = mpsc::sync_channel(threads);
         for n in 0..threads {
-            let (source, environment) = (source.clone(), environment.clone());
+            let (source, engine) = (source.clone(), engine.clone());
             let (seat, ready) = (queue.seat(), ready.clone());
             let handle = thread::Builder::new()
                 .name(format!("embed-{n}"))
-                .spawn(move || work(&source, &environment, &seat, ready))
+                .spawn(move || work(&source, &engine, &seat, ready))
                 .map_err(EmbedOpenError::Thread)?;
             crew.threads.push(handle);
         }
@@ -178,16 +194,6 @@ impl Local {
         }
         let identity = identity.ok_or_else(|| EmbedOpenError::Thread(io::Error::other("none")))?;
         Ok(Self { identity, crew })
-    }
-
-    /// How many texts wait for a thread.
-    pub fn queued(&self) -> usize {
-        self.crew.queue.len()
-    }
-
-    /// How many embedding threads there are.
-    pub fn threads(&self) -> usize {
-        self.crew.threads.len()
     }
 }
 
@@ -205,6 +211,10 @@ impl Embedder for Local {
             answered.await.unwrap_or(Err(EmbedFault::Dead))
         })
     }
+
+    fn workload(&self) -> Workload {
+        Workload { threads: self.crew.threads.len(), queued: self.crew.queue.len() }
+    }
 }
 
 fn thread_count(asked: usize) -> usize {
@@ -217,11 +227,11 @@ fn thread_count(asked: usize) -> usize {
 /// The life of an embedding thread.
 fn work(
     source: &Source,
-    environment: &Environment,
+    engine: &Engine,
     seat: &Seat,
     ready: mpsc::SyncSender<Result<Identity, EmbedOpenError>>,
 ) {
-    let load = || source.load(environment.clone(), INTRA_THREADS);
+    let load = || source.load(engine.clone());
     let (model, identity) = match load() {
         Ok(loaded) => loaded,
         Err(error) => return drop(ready.send(Err(error))),

@@ -241,6 +241,17 @@ impl VectorStore for Embedded {
     fn report(&self) -> StoreReport {
         self.shared.report()
     }
+
+    fn others(&self) -> BoxFuture<'_, Result<Vec<String>, StoreFault>> {
+        let own = &self.shared.collection;
+        let path = own.dir.parent().unwrap_or(&own.dir).to_owned();
+        let name = own.name.clone();
+        Box::pin(async move {
+            let listed =
+                tokio::task::spawn_blocking(move || collection::others(&path, &name)).await;
+            listed.map_err(|error| StoreFault::Failed(error.to_string()))
+        })
+    }
 }
 
 impl Drop for Embedded {

@@ -5,7 +5,7 @@
 //! costs nobody anything, for they happen behind the answer; counting and deleting read strictly, so
 //! that a purge is exact.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -24,9 +24,9 @@ use self::{
 use super::{
     EntryId, Neighbour, Record, Selector, StoreFault, StoreReport, VectorStore,
     collection::Collection,
-    remote::{Address, Remote},
+    remote::{Address, Quantization, Remote, batches, latest},
 };
-use crate::embed::Vector;
+use crate::embed::{Vector, cosine};
 
 mod client;
 mod proto;
@@ -48,6 +48,9 @@ const DELETE_PAGE: usize = 4096;
 /// Bytes of one upsert: a quarter of what the server takes.
 const BATCH_BYTES: usize = 16 << 20;
 
+/// Candidates that are looked at again in full for each one that is wanted.
+const OVERSAMPLING: usize = 3;
+
 /// Physical partitions of a collection; each costs the server some memory.
 const PARTITIONS: i64 = 16;
 
@@ -58,6 +61,8 @@ pub struct MilvusOptions {
     pub replicas: i32,
     /// Shards of the collection.
     pub shards: i32,
+    /// How vectors are kept for finding candidates.
+    pub quantization: Quantization,
 }
 
 /// One collection of one Milvus.
@@ -98,13 +103,7 @@ impl Milvus {
             num_partitions: PARTITIONS,
         };
         let _: Status = self.client.call(method!("CreateCollection"), create).await?;
-        // Cosine of unit vectors; M and efConstruction as in Qdrant's defaults.
-        let graph = [
-            KeyValuePair::new("index_type", "HNSW"),
-            KeyValuePair::new("metric_type", "COSINE"),
-            KeyValuePair::new("params", r#"{"M":16,"efConstruction":128}"#),
-        ];
-        self.index(field::VECTOR, graph.to_vec()).await?;
+        self.index_vectors().await?;
         // Servers before 2.4 know only the second. Without either it is only slower.
         for kind in ["INVERTED", "Trie"] {
             let index = vec![KeyValuePair::new("index_type", kind)];
@@ -113,6 +112,31 @@ impl Milvus {
             }
         }
         Ok(())
+    }
+
+    /// Graphs of M and efConstruction as in Qdrant's defaults; a graph over quantized vectors is known
+    /// from 2.5 on.
+    async fn index_vectors(&self) -> Result<(), StoreFault> {
+        let params = |kind: &str, params: &str| {
+            let all = [("index_type", kind), ("metric_type", "COSINE"), ("params", params)];
+            all.map(|(key, value)| KeyValuePair::new(key, value)).to_vec()
+        };
+        match self.options.quantization {
+            Quantization::None => {
+                let graph = params("HNSW", r#"{"M":16,"efConstruction":128}"#);
+                self.index(field::VECTOR, graph).await
+            }
+            Quantization::Int8 => {
+                let graph = params("HNSW_SQ", r#"{"M":16,"efConstruction":128,"sq_type":"SQ8"}"#);
+                match self.index(field::VECTOR, graph).await {
+                    Ok(()) => Ok(()),
+                    Err(_) => {
+                        let lists = params("IVF_SQ8", r#"{"nlist":1024}"#);
+                        self.index(field::VECTOR, lists).await
+                    }
+                }
+            }
+        }
     }
 
     async fn index(&self, name: &str, params: Vec<KeyValuePair>) -> Result<(), StoreFault> {
@@ -176,7 +200,7 @@ impl Milvus {
 
     async fn put_all(&self, records: Vec<Record>) -> Result<(), StoreFault> {
         let mut timestamp = 0;
-        for batch in batches(latest(records)) {
+        for batch in batches(latest(records), BATCH_BYTES) {
             let upsert = Upsert {
                 collection_name: self.name(),
                 fields_data: rows::columns(&batch, self.collection.dimension)?,
@@ -260,16 +284,23 @@ impl Milvus {
             values: vec![bytes],
         };
         let group = PlaceholderGroup { placeholders: vec![placeholder] };
-        let params = format!(r#"{{"ef":{}}}"#, (limit * 8).clamp(64, 512));
+        let exact = self.options.quantization == Quantization::None;
+        let candidates = if exact { limit } else { limit * OVERSAMPLING };
+        let breadth = (candidates * 8).clamp(64, 512);
+        let params = format!(r#"{{"ef":{breadth},"nprobe":{breadth}}}"#);
+        let mut fields = field::NEIGHBOUR.to_vec();
+        if !exact {
+            fields.push(field::VECTOR);
+        }
         let search = Search {
             collection_name: self.name(),
             dsl: format!("{} == {partition_text} and {} == true", field::PARTITION, field::NEAR),
             placeholder_group: group.encode_to_vec(),
             dsl_type: 1,
-            output_fields: field::NEIGHBOUR.map(str::to_owned).to_vec(),
+            output_fields: fields.into_iter().map(str::to_owned).collect(),
             search_params: vec![
                 KeyValuePair::new("anns_field", field::VECTOR),
-                KeyValuePair::new("topk", limit),
+                KeyValuePair::new("topk", candidates),
                 KeyValuePair::new("metric_type", "COSINE"),
                 KeyValuePair::new("params", params),
                 KeyValuePair::new("round_decimal", -1),
@@ -293,8 +324,15 @@ impl Milvus {
         }
         let rows = Rows::new(columns);
         let scores = found.scores.iter().enumerate();
-        let near = scores.filter_map(|(row, score)| told(rows.neighbour(row, *score)));
-        Ok(near.filter(|one| one.partition == partition).collect())
+        // The similarity is that of the full vectors, however the candidates were found.
+        let near = scores.filter_map(|(row, score)| {
+            let full = rows.vector(row).map(|kept| cosine(&kept, &vector));
+            told(rows.neighbour(row, full.unwrap_or(*score)))
+        });
+        let mut near: Vec<_> = near.filter(|one| one.partition == partition).collect();
+        near.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
+        near.truncate(limit);
+        Ok(near)
     }
 }
 
@@ -382,6 +420,15 @@ impl VectorStore for Milvus {
         }
     }
 
+    fn others(&self) -> BoxFuture<'_, Result<Vec<String>, StoreFault>> {
+        Box::pin(async move {
+            let asked = self.client.call(method!("ShowCollections"), ShowCollections {}).await;
+            let CollectionNames { collection_names, .. } = asked?;
+            let others = self.collection.others(&collection_names);
+            Ok(others.into_iter().map(str::to_owned).collect())
+        })
+    }
+
     fn payload_max_bytes(&self) -> usize {
         rows::PAYLOAD_MAX_BYTES
     }
@@ -390,31 +437,6 @@ impl VectorStore for Milvus {
 /// One damaged row must not fail a whole lookup, nor look like a failing server.
 fn told<T>(row: Result<T, StoreFault>) -> Option<T> {
     row.inspect_err(|fault| tracing::warn!(%fault, "a stored record is skipped")).ok()
-}
-
-/// Of several records of one id the last one: within one upsert Milvus would keep them all.
-fn latest(records: Vec<Record>) -> Vec<Record> {
-    let last: HashMap<_, _> =
-        records.iter().enumerate().map(|(index, record)| (record.id, index)).collect();
-    let kept = records.into_iter().enumerate().filter(|(index, record)| last[&record.id] == *index);
-    kept.map(|(_, record)| record).collect()
-}
-
-fn batches(records: Vec<Record>) -> Vec<Vec<Record>> {
-    let mut batches: Vec<Vec<Record>> = Vec::new();
-    let mut room = 0;
-    for record in records {
-        let bytes = record.payload.len() * 4 / 3 + record.question.len() + 4096;
-        if bytes > room || batches.is_empty() {
-            batches.push(Vec::new());
-            room = BATCH_BYTES;
-        }
-        room = room.saturating_sub(bytes);
-        if let Some(batch) = batches.last_mut() {
-            batch.push(record);
-        }
-    }
-    batches
 }
 
 /// What a selector means, as Milvus' boolean expression; empty: everything.

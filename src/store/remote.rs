@@ -6,6 +6,7 @@
 //! nothing, and no request is ever a trial.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,6 +15,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
+use serde::Deserialize;
 use tokio::{task::JoinHandle, time::timeout};
 
 use self::breaker::{Breaker, Watch};
@@ -56,6 +58,17 @@ pub trait Remote: VectorStore {
 
     /// A lookup that finds nothing, as cheap as any.
     fn probe(&self) -> BoxFuture<'_, Result<(), StoreFault>>;
+}
+
+/// How a server keeps vectors for finding candidates. The similarity is that of the full vectors.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Quantization {
+    /// As they are, 4 bytes a number.
+    #[default]
+    None,
+    /// One byte a number.
+    Int8,
 }
 
 /// How long and how many.
@@ -180,6 +193,10 @@ impl<R: Remote> VectorStore for Shield<R> {
         StoreReport { trouble: self.breaker.trouble(), ..self.inner.report() }
     }
 
+    fn others(&self) -> BoxFuture<'_, Result<Vec<String>, StoreFault>> {
+        Box::pin(self.work(self.inner.others()))
+    }
+
     fn payload_max_bytes(&self) -> usize {
         self.inner.payload_max_bytes()
     }
@@ -187,6 +204,33 @@ impl<R: Remote> VectorStore for Shield<R> {
     fn meta(&self) -> Option<&Meta> {
         self.meta.as_ref()
     }
+}
+
+/// Of several records of one id the last one: within one write some servers would keep them all.
+pub(super) fn latest(records: Vec<Record>) -> Vec<Record> {
+    let last: HashMap<_, _> =
+        records.iter().enumerate().map(|(index, record)| (record.id, index)).collect();
+    let kept = records.into_iter().enumerate().filter(|(index, record)| last[&record.id] == *index);
+    kept.map(|(_, record)| record).collect()
+}
+
+/// Parts of about so many bytes that one message can hold.
+pub(super) fn batches(records: Vec<Record>, bytes_max: usize) -> Vec<Vec<Record>> {
+    let mut batches: Vec<Vec<Record>> = Vec::new();
+    let mut room = 0;
+    for record in records {
+        // Base64, the vector, names.
+        let bytes = record.payload.len() * 4 / 3 + record.question.len() + 4096;
+        if bytes > room || batches.is_empty() {
+            batches.push(Vec::new());
+            room = bytes_max;
+        }
+        room = room.saturating_sub(bytes);
+        if let Some(batch) = batches.last_mut() {
+            batch.push(record);
+        }
+    }
+    batches
 }
 
 #[cfg(test)]

@@ -154,6 +154,7 @@ impl Setup {
             threads: 1,
             queue: config.embed.queue,
             max_batch: config.embed.max_batch,
+            provider: config.embed.provider,
         };
         self.embedder = Some(Arc::new(Local::open(options).unwrap()));
         self.store = Kept::At(folder.path().to_owned());

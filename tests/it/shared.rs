@@ -15,7 +15,7 @@ use reprise::{
         collection::Collection,
         meta::Meta,
         milvus::{Milvus, MilvusOptions},
-        remote::{Address, Limits, Shield},
+        remote::{Address, Limits, Quantization, Shield},
     },
 };
 use tokio::{
@@ -46,7 +46,7 @@ fn prefix() -> String {
 async fn store(url: &str, prefix: &str, words: &Words, lookup: Duration) -> Arc<dyn VectorStore> {
     let address =
         Address { url: url.into(), api_key: None, connect_timeout: Duration::from_secs(2) };
-    let options = MilvusOptions { replicas: 1, shards: 1 };
+    let options = MilvusOptions { replicas: 1, shards: 1, quantization: Quantization::None };
     let open = |collection| Milvus::new(&address, collection, options).unwrap();
     let limits = Limits { lookup, in_flight: 64 };
     let meta_limits = Limits { lookup: Duration::from_secs(5), in_flight: 64 };
@@ -62,6 +62,7 @@ async fn replica(origin: &Origin, url: &str, prefix: &str, words: &Arc<Words>) -
     let store = store(url, prefix, words, Duration::from_secs(5)).await;
     Setup::new(origin)
         .with("cache.semantic.lookup_deadline = \"5s\"\ncache.semantic.guards = []")
+        .with("cache.semantic.policy = \"threshold\"")
         .keeping(store, words)
         .open()
         .await

@@ -8,13 +8,12 @@ use std::{io::BufRead, path::PathBuf};
 use fastembed::{
     InitOptionsUserDefined, Pooling, TextEmbedding, TokenizerFiles, UserDefinedEmbeddingModel,
 };
-use ort::environment::Environment;
 use serde_json::Value;
 
 use crate::embed::{
     Identity,
     local::{
-        EmbedOpenError,
+        EmbedOpenError, Engine,
         model::{Company, Model},
     },
 };
@@ -57,15 +56,11 @@ impl Source {
 
     /// Makes a session of `intra_threads` threads and runs it once. Blocking; by name, the first time
     /// on a machine, as long as the download takes.
-    pub(super) fn load(
-        &self,
-        environment: Environment,
-        intra_threads: usize,
-    ) -> Result<(Model, Identity), EmbedOpenError> {
+    pub(super) fn load(&self, engine: Engine) -> Result<(Model, Identity), EmbedOpenError> {
         match self {
-            Self::Folder(folder) => folder.load(environment, intra_threads),
+            Self::Folder(folder) => folder.load(engine),
             #[cfg(feature = "hub")]
-            Self::Hub(known) => known.load(environment, intra_threads),
+            Self::Hub(known) => known.load(engine),
         }
     }
 }
@@ -73,11 +68,7 @@ impl Source {
 // === impl Folder ===
 
 impl Folder {
-    fn load(
-        &self,
-        environment: Environment,
-        intra_threads: usize,
-    ) -> Result<(Model, Identity), EmbedOpenError> {
+    fn load(&self, engine: Engine) -> Result<(Model, Identity), EmbedOpenError> {
         let onnx = self.read("model.onnx")?;
         let files = TokenizerFiles {
             tokenizer_file: self.read("tokenizer.json")?,
@@ -92,9 +83,10 @@ impl Folder {
             false => Company::Any,
         };
         let options = InitOptionsUserDefined::new()
-            .with_environment(environment)
+            .with_environment(engine.environment)
+            .with_execution_providers(engine.providers)
             .with_max_length(window)
-            .with_intra_threads(intra_threads);
+            .with_intra_threads(engine.threads);
         let model = UserDefinedEmbeddingModel::new(onnx, files).with_pooling(pooling);
         let embedding = TextEmbedding::try_new_from_user_defined(model, options)
             .map_err(|error| self.bad(error.to_string()))?;

@@ -107,6 +107,14 @@ async fn every_text_has_a_unit_vector() {
     }
 }
 
+#[test]
+fn a_provider_that_the_library_lacks_is_an_error_that_says_what_to_do() {
+    let Some(options) = options() else { return };
+    let asked = LocalOptions { provider: super::Provider::CoreMl, ..options };
+    let error = Local::open(asked).unwrap_err().to_string();
+    assert!(error.contains("coreml") && error.contains("embed.ort_dylib"), "{error}");
+}
+
 /// The property that rules out dynamic quantization, and blocks of 128 weights.
 #[test]
 fn a_vector_does_not_depend_on_the_batch() {
@@ -114,7 +122,8 @@ fn a_vector_does_not_depend_on_the_batch() {
     let source = super::source::Source::find(options.model).unwrap();
     let library = runtime::find(None, None, None).unwrap();
     let environment = runtime::environment(&library).unwrap();
-    let (mut model, _) = source.load(environment, 1).unwrap();
+    let (mut model, _) =
+        source.load(super::Engine { environment, providers: Vec::new(), threads: 1 }).unwrap();
     let long = "one two three four five six seven ".repeat(30);
     // Odd and even numbers of tokens, batches of odd and even size.
     let texts: Vec<Arc<str>> = TEXTS.into_iter().chain(["x", &long]).map(Arc::from).collect();
@@ -188,7 +197,7 @@ async fn a_huge_text_is_beyond_any_window() {
 async fn dropping_ends_and_joins_the_threads() {
     let Some(options) = options() else { return };
     let local = Local::open(LocalOptions { threads: 2, ..options }).unwrap();
-    assert_eq!(local.threads(), 2);
+    assert_eq!(local.workload().threads, 2);
     assert_eq!(vector(&local, "still here").await.len(), 384);
     let queue = Arc::clone(&local.crew.queue);
     drop(local);

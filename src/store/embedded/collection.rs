@@ -120,18 +120,23 @@ fn replay(path: &Path, shards: &Shards) -> Result<Journal, StoreFault> {
     Ok(journal)
 }
 
-fn tell_of_others(path: &Path, name: &str) {
+/// Names of the other collections in the folder of `collection`.
+pub(super) fn others(path: &Path, name: &str) -> Vec<String> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    for entry in entries.filter(|entry| entry.path().is_dir()) {
-        let other = entry.file_name();
-        let other = other.to_string_lossy();
-        if other != name && other.starts_with('v') && !other.contains(".corrupt-") {
-            tracing::info!(
-                %other,
-                using = name,
-                "the store's folder also holds another embedder's collection, which is left alone"
-            );
-        }
+    let folders = entries.filter(|entry| entry.path().is_dir());
+    let names = folders.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let ours =
+        |other: &String| *other != name && other.starts_with('v') && !other.contains(".corrupt-");
+    names.filter(ours).collect()
+}
+
+fn tell_of_others(path: &Path, name: &str) {
+    for other in others(path, name) {
+        tracing::info!(
+            other,
+            using = name,
+            "the store's folder also holds another embedder's collection, which is left alone"
+        );
     }
 }
 

@@ -340,7 +340,7 @@ async fn what_was_acknowledged_survives_being_killed_at_any_moment() {
     let dir = tempfile::tempdir().unwrap();
     let (mut put, mut gone) = (Vec::new(), Vec::new());
     // How many acknowledgements the killer waits for: short and long lives, over the same files.
-    for (round, acknowledged) in [3, 40, 1, 250, 17, 400, 90].into_iter().enumerate() {
+    for (round, acknowledged) in lives().into_iter().enumerate() {
         let mut child = spawn_writer(dir.path(), round);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut heard = 0;
@@ -359,6 +359,16 @@ async fn what_was_acknowledged_survives_being_killed_at_any_moment() {
         child.wait().unwrap();
         assert!(heard >= acknowledged, "the writer ended by itself after {heard}");
         check_survivors(dir.path(), &put, &gone).await;
+    }
+}
+
+/// `REPRISE_TEST_KILLS=50` for more of them.
+fn lives() -> Vec<usize> {
+    match std::env::var("REPRISE_TEST_KILLS") {
+        Ok(kills) => {
+            (0..kills.parse().unwrap()).map(|kill: usize| 1 + kill * 7_919 % 400).collect()
+        }
+        Err(_) => vec![3, 40, 1, 250, 17, 400, 90],
     }
 }
 

@@ -343,7 +343,8 @@ impl Rows {
             .ok_or_else(|| damaged(name, &"not a number"))
     }
 
-    fn vector(&self, row: usize) -> Option<Vector> {
+    /// The vector of one row, where it was asked for.
+    pub(super) fn vector(&self, row: usize) -> Option<Vector> {
         let vectors = self.0.get(field::VECTOR)?.vectors.as_ref()?;
         let dim = usize::try_from(vectors.dim).ok()?;
         let numbers = &vectors.floats.as_ref()?.data;

@@ -29,7 +29,8 @@ fn identity(name: &str, dimension: usize) -> Identity {
     Identity { name: name.into(), digest: "0".repeat(16), dimension, window_tokens: 256 }
 }
 
-const OPTIONS: MilvusOptions = MilvusOptions { replicas: 1, shards: 1 };
+const OPTIONS: MilvusOptions =
+    MilvusOptions { replicas: 1, shards: 1, quantization: Quantization::None };
 
 async fn open(address: &Address, collection: Collection) -> Shield<Milvus> {
     let store = Shield::new(Milvus::new(address, collection, OPTIONS).unwrap(), LIMITS, None);
@@ -49,6 +50,22 @@ async fn milvus_keeps_the_contract() {
     let Some(address) = server() else { return };
     let collection = Collection::of(&prefix("contract"), &identity("m", DIMENSION));
     contract::check(async || open(&address, collection.clone()).await).await;
+    removed(&address, &collection).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes two minutes with Milvus 2.3"]
+async fn quantized_milvus_keeps_the_contract() {
+    let Some(address) = server() else { return };
+    let collection = Collection::of(&prefix("int8"), &identity("m", DIMENSION));
+    let options = MilvusOptions { quantization: Quantization::Int8, ..OPTIONS };
+    let open = async || {
+        let store = Milvus::new(&address, collection.clone(), options).unwrap();
+        let store = Shield::new(store, LIMITS, None);
+        assert!(store.ready(Duration::from_secs(60)).await, "{:?}", store.report().trouble);
+        store
+    };
+    contract::check(open).await;
     removed(&address, &collection).await;
 }
 
@@ -132,7 +149,7 @@ fn expressions_hold_no_text_that_people_choose() {
 fn a_batch_is_never_too_large_for_one_message() {
     let records: Vec<_> =
         (0..20).map(|seed| Record { payload: vec![0; 3 << 20].into(), ..record(seed) }).collect();
-    let batches = batches(latest(records));
+    let batches = batches(latest(records), BATCH_BYTES);
     assert_eq!(batches.iter().map(Vec::len).sum::<usize>(), 20);
     assert!(batches.iter().all(|batch| (1..=4).contains(&batch.len())));
 }

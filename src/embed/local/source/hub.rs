@@ -4,13 +4,12 @@
 use fastembed::{
     EmbeddingModel, ModelInfo, ModelTrait, QuantizationMode, TextEmbedding, TextInitOptions,
 };
-use ort::environment::Environment;
 
 use super::WINDOW_TOKENS_DEFAULT;
 use crate::embed::{
     Identity,
     local::{
-        EmbedOpenError,
+        EmbedOpenError, Engine,
         model::{Company, Model},
     },
 };
@@ -45,17 +44,14 @@ impl Known {
         found.map(|(_, info)| Self { model: info.model, name: info.model_code })
     }
 
-    pub(super) fn load(
-        &self,
-        environment: Environment,
-        intra_threads: usize,
-    ) -> Result<(Model, Identity), EmbedOpenError> {
+    pub(super) fn load(&self, engine: Engine) -> Result<(Model, Identity), EmbedOpenError> {
         let bad =
             |reason: String| EmbedOpenError::BadModel { path: self.name.clone().into(), reason };
         let options = TextInitOptions::new(self.model.clone())
-            .with_environment(environment)
+            .with_environment(engine.environment)
+            .with_execution_providers(engine.providers)
             .with_max_length(WINDOW_TOKENS_DEFAULT)
-            .with_intra_threads(intra_threads)
+            .with_intra_threads(engine.threads)
             .with_show_download_progress(false);
         let embedding = TextEmbedding::try_new(options).map_err(|error| bad(error.to_string()))?;
         // fastembed has taken the tokenizer's own limit into account.
