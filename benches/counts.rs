@@ -25,7 +25,7 @@ use reprise::{
     config::ScopeRule,
     exchange::Body,
     front::tenant::Tenants,
-    wire::{Dialect as _, Prompt, Shape, openai::OpenAi},
+    wire::{Call, Dialect as _, Prompt, Rules, Shape, openai::Chat},
 };
 
 const PATH: &str = "/v1/chat/completions";
@@ -70,7 +70,12 @@ fn ignored() -> Vec<String> {
 }
 
 fn prompt() -> Prompt {
-    OpenAi.read(PATH, BODY.as_bytes(), &ignored()).unwrap()
+    read(BODY.as_bytes(), &headers(), &ignored())
+}
+
+fn read(body: &[u8], headers: &HeaderMap, ignored: &[String]) -> Prompt {
+    let rules = Rules { ignored, ..Rules::default() };
+    Chat.read(Call { path: PATH, query: "", headers, body, rules }).unwrap()
 }
 
 fn key_of(tenants: &Tenants, headers: &HeaderMap, prompt: &Prompt) -> Key {
@@ -83,7 +88,7 @@ fn key_of(tenants: &Tenants, headers: &HeaderMap, prompt: &Prompt) -> Key {
 fn key(iterations: u32) {
     let (tenants, headers, ignored) = (tenants(), headers(), ignored());
     for _ in 0..iterations {
-        let prompt = OpenAi.read(PATH, black_box(BODY.as_bytes()), &ignored).unwrap();
+        let prompt = read(black_box(BODY.as_bytes()), &headers, &ignored);
         black_box(key_of(&tenants, &headers, &prompt));
     }
 }
@@ -155,7 +160,7 @@ fn log(iterations: u32) {
 fn listen(iterations: u32) {
     let chunk = Bytes::from_static(CHUNK.as_bytes());
     for _ in 0..iterations {
-        let mut ears = OpenAi.listener(Shape::Stream { usage: false });
+        let mut ears = Chat.listener(Shape::Stream { usage: false });
         for _ in 0..20 {
             ears.hear(black_box(&chunk));
         }

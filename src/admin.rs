@@ -14,6 +14,7 @@ mod health;
 mod listener;
 mod purge;
 mod refusal;
+mod reload;
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,6 +34,7 @@ pub use self::{
     health::{Health, Part, Phase},
     listener::serve,
     purge::PurgeMode,
+    reload::Reload,
 };
 use crate::observe::{Observer, Sources, Stats};
 
@@ -53,6 +55,7 @@ pub struct Admin {
     pub health: Arc<Health>,
     /// The cache's entries.
     pub entries: Arc<dyn Entries>,
+    reloader: Option<Arc<dyn Reload>>,
     token: Option<Token>,
     watchers: Watchers,
 }
@@ -71,9 +74,17 @@ impl Admin {
             sources,
             health,
             entries,
+            reloader: None,
             token: token.map(Token::new),
             watchers: Watchers::new(),
         }
+    }
+
+    /// The same, where the configuration can be reloaded.
+    #[must_use]
+    pub fn reloading(mut self, reloader: Arc<dyn Reload>) -> Self {
+        self.reloader = Some(reloader);
+        self
     }
 
     /// Everything that the listener answers.
@@ -86,6 +97,7 @@ impl Admin {
             .route("/api/v1/stats", get(stats))
             .route("/api/v1/entries/{id}", get(entries::show).delete(entries::delete))
             .route("/api/v1/purge", post(purge::purge))
+            .route("/api/v1/reload", post(reload::reload))
             .route("/api/v1/events", get(events::events))
             .route(
                 "/api/v1/explain",

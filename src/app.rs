@@ -5,10 +5,12 @@
 
 mod explain;
 mod open;
+mod reload;
 mod reports;
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -16,9 +18,10 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{open::Opened, reports::Reports};
+pub use self::reload::Reread;
+use self::{open::Opened, reload::Reloader, reports::Reports};
 use crate::{
-    admin::{self, Admin, Health, Phase},
+    admin::{self, Admin, Health, Phase, Reload as _},
     config::Config,
     exchange::{Doorman, House},
     front::{BindError, Front, Signals},
@@ -51,11 +54,11 @@ pub enum StartFault {
     Process(String),
 }
 
-/// Serves until a signal says to stop.
+/// Serves until a signal says to stop. SIGHUP has the configuration read again by `reread`.
 ///
 /// # Errors
 /// Whatever keeps it from serving at all; a broken cache does not.
-pub async fn run(config: Config, dropped: Dropped) -> Result<(), StartFault> {
+pub async fn run(config: Config, reread: Reread, dropped: Dropped) -> Result<(), StartFault> {
     let health = Arc::new(Health::new());
     let signals = Signals::default();
     let watcher = watch_signals(&config, &health, &signals)?;
@@ -65,10 +68,21 @@ pub async fn run(config: Config, dropped: Dropped) -> Result<(), StartFault> {
     let tasks = TaskTracker::new();
     let Opened { house, embedder, observer, exporter } =
         open::house(&config, &health, &tasks).await?;
-    let reports = Arc::new(Reports { house: house.clone(), embedder, dropped });
+    let current = Arc::new(ArcSwap::new(house.clone()));
+    let reloader = Arc::new(Reloader::new(current.clone(), front.tls(), reread));
+    let hang_ups = watch_hang_ups(&reloader)?;
+    let reports = Arc::new(Reports {
+        current: current.clone(),
+        embedder,
+        dropped,
+        tally: front.tally(),
+        tls: front.tls(),
+        reloader: reloader.clone(),
+    });
     let admin_stop = CancellationToken::new();
     let token = config.admin.token.as_deref();
-    let desk = Admin::new(observer, reports.clone(), health.clone(), reports, token);
+    let desk =
+        Admin::new(observer, reports.clone(), health.clone(), reports, token).reloading(reloader);
     let admin = admin_listener
         .map(|listener| tokio::spawn(admin::serve(listener, desk, admin_stop.clone())));
 
@@ -77,7 +91,7 @@ pub async fn run(config: Config, dropped: Dropped) -> Result<(), StartFault> {
     }
     let saver = tokio::spawn(save_learned(house.clone()));
     health.enter(Phase::Serving);
-    let drained = front.serve(Doorman(house.clone()), signals.clone()).await;
+    let drained = front.serve(Doorman(current), signals.clone()).await;
     if drained.cut > 0 {
         tracing::warn!(connections = drained.cut, "cut at the end of the drain");
     }
@@ -91,6 +105,7 @@ pub async fn run(config: Config, dropped: Dropped) -> Result<(), StartFault> {
     }
     saver.abort();
     watcher.abort();
+    hang_ups.abort();
     tracing::info!("stopped");
     Ok(())
 }
@@ -162,6 +177,20 @@ fn watch_signals(
         signals.drain.cancel();
         either(&mut terminate, &mut interrupt).await;
         signals.abort.cancel();
+    }))
+}
+
+/// SIGHUP: read the configuration again.
+fn watch_hang_ups(reloader: &Arc<Reloader>) -> Result<JoinHandle<()>, StartFault> {
+    let hang_up = signal(SignalKind::hangup());
+    let mut hang_up = hang_up.map_err(|error| StartFault::Process(error.to_string()))?;
+    let reloader = reloader.clone();
+    Ok(tokio::spawn(async move {
+        while hang_up.recv().await.is_some() {
+            let reloader = reloader.clone();
+            // What became of it is logged and counted there.
+            let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
+        }
     }))
 }
 

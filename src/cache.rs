@@ -22,6 +22,7 @@ pub mod write;
 
 use std::{path::PathBuf, sync::Arc};
 
+use arc_swap::{ArcSwap, Guard};
 use tokio_util::task::TaskTracker;
 
 use self::{
@@ -94,7 +95,7 @@ impl Tier {
 
 /// The tiers and the rules between them.
 pub struct Cache {
-    config: config::Cache,
+    config: ArcSwap<config::Cache>,
     exact: ExactTier,
     namespaces: Namespaces,
     embedder: Option<Arc<dyn Embedder>>,
@@ -118,16 +119,22 @@ impl Cache {
         let model = embedder.as_ref().map_or("", |embedder| embedder.identity().name.as_str());
         let namespaces = Namespaces::open(&config.semantic, model, learned);
         let writer = store.clone().map(|store| WriteBehind::start(store, queue, tasks));
+        let config = ArcSwap::from_pointee(config);
         Self { config, exact, namespaces, embedder, store, writer }
     }
 
-    /// The cache's settings.
-    pub fn config(&self) -> &config::Cache {
-        &self.config
+    /// The cache's settings, as they are now.
+    pub fn config(&self) -> Guard<Arc<config::Cache>> {
+        self.config.load()
+    }
+
+    /// Other settings from now on: those that [`config::changes`] lets change.
+    pub fn configure(&self, config: config::Cache) {
+        self.config.store(Arc::new(config));
     }
 
     fn is_shadow(&self) -> bool {
-        self.config.semantic.mode == config::Mode::Shadow
+        self.config().semantic.mode == config::Mode::Shadow
     }
 
     /// The memory tier's answer. Tens of nanoseconds.
@@ -150,7 +157,7 @@ impl Cache {
             return Err(Reason::TooOld);
         }
         // The memory tier lets go of what is past its grace, but not to the millisecond.
-        let grace_ms = u64::try_from(self.config.grace.get().as_millis()).unwrap_or(u64::MAX);
+        let grace_ms = u64::try_from(self.config().grace.get().as_millis()).unwrap_or(u64::MAX);
         let within_grace = now < hit.entry.expires_ms.saturating_add(grace_ms);
         if hit.entry.is_fresh(now) || (hit.kind == HitKind::Stale && within_grace) {
             return Ok(());

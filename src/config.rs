@@ -4,6 +4,7 @@
 //! drift. Four sources lie on top of one another: those defaults, the user's file, the environment,
 //! flags. [`load`] reports everything that is wrong at once, each with its key and where it stands.
 
+mod changes;
 mod check;
 mod layers;
 mod units;
@@ -18,6 +19,7 @@ use std::{
 use serde::Deserialize;
 
 pub use self::{
+    changes::{Change, changes},
     layers::{Overrides, Problem, Problems, load},
     units::{Size, Span},
 };
@@ -26,7 +28,7 @@ pub use self::{
 pub const DEFAULTS: &str = include_str!("../config/reprise.toml");
 
 /// Everything that can be set, checked.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where to listen.
@@ -59,7 +61,7 @@ pub struct Config {
 }
 
 /// Where to listen.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Listen {
     /// Clear-text HTTP/1.1 and HTTP/2.
@@ -77,7 +79,7 @@ pub struct Listen {
 }
 
 /// Server certificates.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     /// PEM chain.
@@ -86,10 +88,42 @@ pub struct Tls {
     /// PEM key.
     #[serde(deserialize_with = "units::optional")]
     pub key: Option<PathBuf>,
+    /// More certificates, each for the names that it bears.
+    #[serde(default)]
+    pub certificates: Vec<Pair>,
+    /// PEM roots that clients' certificates are checked against; without it none is asked for.
+    #[serde(deserialize_with = "units::optional")]
+    pub client_ca: Option<PathBuf>,
+    /// PEM lists of revoked client certificates.
+    #[serde(deserialize_with = "units::optional")]
+    pub client_crl: Option<PathBuf>,
     /// Make a certificate for localhost at start.
     pub self_signed: bool,
     /// The oldest protocol version offered.
     pub min_version: TlsVersion,
+    /// Application protocols that are offered, best first.
+    pub alpn: Vec<Alpn>,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Pair {
+    /// PEM chain.
+    pub cert: PathBuf,
+    /// PEM key.
+    pub key: PathBuf,
+}
+
+/// An application protocol.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub enum Alpn {
+    /// HTTP/2.
+    #[serde(rename = "h2")]
+    H2,
+    /// HTTP/1.1.
+    #[serde(rename = "http/1.1")]
+    Http11,
 }
 
 /// A TLS protocol version.
@@ -104,7 +138,7 @@ pub enum TlsVersion {
 }
 
 /// One named model server with its replicas.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
     /// Its name in metrics, errors and purges.
@@ -113,18 +147,39 @@ pub struct Upstream {
     /// Base URLs of its replicas, `http://` or `https://`, with an optional path prefix.
     #[serde(default)]
     pub urls: Vec<String>,
-    /// Which API it speaks.
+    /// Which APIs it speaks.
     #[serde(default)]
-    pub dialect: DialectName,
+    pub dialect: Family,
     /// Path prefixes that it serves.
     #[serde(default = "everywhere")]
     pub routes: Vec<String>,
+    /// Models that it serves, `*` at the end standing for any rest; empty: all.
+    #[serde(default)]
+    pub models: Vec<String>,
+    /// Request headers that must be there with these values.
+    #[serde(default)]
+    pub headers: Headers,
+    /// Names of the upstreams that are asked when this one fails, in this order.
+    #[serde(default)]
+    pub failover: Vec<String>,
+    /// How long a first token may take before a second replica is asked too.
+    #[serde(default, deserialize_with = "units::optional")]
+    pub hedge: Option<Span>,
+    /// Share of the calls that may be asked of two replicas.
+    #[serde(default = "hedge_share")]
+    pub hedge_share: f64,
     /// HTTP/2 with prior knowledge to `http://` replicas.
     #[serde(default)]
     pub http2: bool,
     /// PEM roots that `https://` replicas are checked against; the system's without it.
     #[serde(default, deserialize_with = "units::optional")]
     pub ca: Option<PathBuf>,
+    /// PEM chain of the certificate that we show to `https://` replicas.
+    #[serde(default, deserialize_with = "units::optional")]
+    pub cert: Option<PathBuf>,
+    /// Its PEM key.
+    #[serde(default, deserialize_with = "units::optional")]
+    pub key: Option<PathBuf>,
     /// How a replica is chosen.
     #[serde(default)]
     pub balance: BalanceRule,
@@ -161,17 +216,19 @@ fn everywhere() -> Vec<String> {
     vec!["/".into()]
 }
 
-/// The APIs that Reprise reads.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub enum DialectName {
-    /// OpenAI's API and everything that speaks like it.
-    #[default]
-    Openai,
+fn hedge_share() -> f64 {
+    0.05
 }
 
+/// Headers with their values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers(pub Vec<(http::HeaderName, http::HeaderValue)>);
+
+/// The wire's own words: which APIs an upstream speaks, and where a wrapped question stands.
+pub use crate::wire::{Template, dialects::Family};
+
 /// What one client may take from all others.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Open client connections.
@@ -199,7 +256,7 @@ pub struct Limits {
 }
 
 /// How long upstreams may take.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Timeouts {
     /// TCP connect.
@@ -208,6 +265,8 @@ pub struct Timeouts {
     pub handshake: Span,
     /// Request sent to response head.
     pub first_byte: Span,
+    /// Request sent to the first event of a streamed answer.
+    pub first_token: Span,
     /// Silence inside a response.
     pub idle: Span,
     /// A whole exchange.
@@ -217,7 +276,7 @@ pub struct Timeouts {
 }
 
 /// What is kept and for whom.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Cache {
     /// Off: a plain proxy.
@@ -238,6 +297,11 @@ pub struct Cache {
     pub max_temperature: f64,
     /// Request fields that are not part of the key.
     pub ignore_fields: Vec<String>,
+    /// How prompts that wrap their question are written.
+    #[serde(default)]
+    pub template: Vec<Template>,
+    /// Names of KServe's BYTES inputs that hold a question.
+    pub text_inputs: Vec<String>,
     /// Request headers that are part of the key.
     #[serde(deserialize_with = "units::header_names")]
     pub vary_headers: Vec<http::HeaderName>,
@@ -261,7 +325,7 @@ pub enum ScopeRule {
 }
 
 /// Matching by meaning.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Semantic {
     /// How a near prompt is judged.
@@ -298,7 +362,7 @@ pub enum Mode {
 }
 
 /// The embedding model.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Embed {
     /// A folder or a fastembed model's name.
@@ -315,7 +379,7 @@ pub struct Embed {
 }
 
 /// The vector tier.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Store {
     /// Which database.
@@ -341,7 +405,7 @@ pub enum StoreKind {
 }
 
 /// The admin listener's rights.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Admin {
     /// Bearer token for everything that writes.
@@ -357,7 +421,7 @@ impl std::fmt::Debug for Admin {
 }
 
 /// What is logged.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
     /// For people or for machines.
@@ -381,7 +445,7 @@ pub enum LogFormat {
 }
 
 /// Where traces go.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Telemetry {
     /// An OpenTelemetry collector's address; none: no traces.
@@ -425,7 +489,7 @@ pub enum OtlpProtocol {
 }
 
 /// What models cost.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Prices {
     /// When they were looked up; shown beside the sum.
@@ -448,7 +512,7 @@ pub struct Price {
 }
 
 /// How to stop.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Drain {
     /// Not ready but still accepting.

@@ -4,19 +4,25 @@
 //! memory, flight. What it cannot answer from memory becomes a [`journey`] in a task of its own,
 //! because the answer may be wanted by others when this client has gone.
 
+mod batch;
+mod call;
 mod explain;
 mod forward;
 mod journey;
 mod report;
+mod routing;
 
 use std::sync::Arc;
 
-use http::{Method, Request, Response, header, request::Parts};
+use arc_swap::ArcSwap;
+use http::{Request, Response, request::Parts};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 
 pub use self::explain::{Asked, Told};
 use self::{
+    batch::{Forward, Item},
+    call::{Keying, cacheable, call},
     forward::{forward, pass_through},
     journey::{AnswerHead, Errand},
 };
@@ -24,7 +30,6 @@ use crate::{
     cache::{
         Cache, Hit, HitKind,
         flight::{Course, Flights, Landing, Passenger, Seat},
-        key::{Key, Route},
         policy::{self, Control},
         reason::Reason,
         semantic::Times,
@@ -37,12 +42,12 @@ use crate::{
         admission::Admission,
         body::{BodyLimits, read_whole},
         hygiene,
-        tenant::{Scope, Tenants},
+        tenant::Tenants,
     },
-    observe::{self, Observer, Outcome, RecordGuard, Stage},
+    observe::{Observer, Outcome, RecordGuard, Stage},
     relay::{self, Following},
-    upstream::{Upstream, Upstreams},
-    wire::{Dialect, Prompt, Shape},
+    upstream::Upstreams,
+    wire::{Dialect, Shape},
 };
 
 /// The body that clients read.
@@ -51,7 +56,9 @@ pub type Body = relay::Body<AnswerHead>;
 /// Flights that end without a kept answer are led anew so often, then a request goes alone.
 const BOARDINGS_MAX: usize = 4;
 
-/// The rooms that an exchange walks through.
+/// The rooms that an exchange walks through. It never changes: a new configuration is a new house
+/// that shares what it can, and whoever is inside the old one leaves it in their own time.
+#[derive(Clone)]
 pub struct House {
     /// The settings.
     pub config: Config,
@@ -65,22 +72,20 @@ pub struct House {
     pub flights: Arc<Flights<AnswerHead>>,
     /// Who knows the rest.
     pub upstreams: Upstreams,
-    /// Their metrics, one each.
-    pub routes: Vec<Arc<observe::Route>>,
     /// Who watches.
     pub observer: Arc<Observer>,
     /// Journeys; awaited at the end of the drain.
     pub tasks: TaskTracker,
 }
 
-/// Opens the house to the front.
-pub struct Doorman(pub Arc<House>);
+/// Opens the house to the front: to each request the one that stands then.
+pub struct Doorman(pub Arc<ArcSwap<House>>);
 
 impl Handler for Doorman {
     type Body = Body;
 
     async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Response<Body> {
-        let house = &self.0;
+        let house = &self.0.load_full();
         let (mut parts, incoming) = request.into_parts();
         let request_id = house.observer.request_id(&parts.headers);
         let mut record = house.observer.begin(request_id);
@@ -95,7 +100,7 @@ impl Handler for Doorman {
         let response = told.unwrap_or_else(|fault| {
             record.outcome = Outcome::Error;
             record.fault = Some(fault.kind);
-            report::refusal(&fault, dialect_of(house, parts.uri.path()), &record)
+            report::refusal(&fault, dialect_of(house, &parts).as_deref(), &record)
         });
         let (mut head, body) = response.into_parts();
         report::sign(&mut head.headers, &record);
@@ -113,13 +118,10 @@ async fn story(
     record: &mut RecordGuard,
 ) -> Result<Response<Body>, Fault> {
     hygiene::request(parts, &peer)?;
-    let upstream = house.upstreams.route(parts.uri.path()).ok_or_else(|| no_route(parts))?;
-    let dialect = dialect(upstream);
-    if let Some(route) = house.routes.iter().find(|route| *route.name == *upstream.name()) {
-        record.route = route.clone();
-    }
-    let scope = match cacheable(house, dialect, parts) {
-        Ok(scope) => scope,
+    let upstream = &routing::route(house, parts, None)?;
+    routing::note(house, upstream, parts, record);
+    let (scope, dialect) = match cacheable(house, upstream, parts) {
+        Ok(known) => known,
         Err(reason) => return pass_through(house, upstream, parts, incoming, reason, record).await,
     };
     record.tenant = Some(scope.tenant());
@@ -132,10 +134,12 @@ async fn story(
     record.bytes_in = body.len() as u64;
     record.stages.lap(Stage::Read);
 
-    let ignored = &house.config.cache.ignore_fields;
-    let Ok(prompt) = dialect.read(parts.uri.path(), &body, ignored) else {
-        return forward(upstream, parts, body, Reason::Unreadable, record).await;
+    let prompt = match dialect.read(call(house, parts, &body)) {
+        Ok(prompt) => prompt,
+        Err(why) => return forward(house, upstream, parts, body, why.into(), record).await,
     };
+    let upstream = &routing::route(house, parts, Some(&prompt.model))?;
+    routing::note(house, upstream, parts, record);
     record.model = Some(prompt.model.clone());
     record.shape = Some(prompt.shape.name());
     if let Ok(question) = &prompt.question {
@@ -143,20 +147,24 @@ async fn story(
     }
     let plan = match policy::decide(&house.config.cache, &control, &prompt) {
         Ok(plan) => plan,
-        Err(reason) => return forward(upstream, parts, body, reason, record).await,
+        Err(reason) => return forward(house, upstream, parts, body, reason, record).await,
     };
-    let key = key(house, &scope, &control, upstream, dialect, parts, &prompt);
+    let keying = Keying { house, scope, control: &control, upstream, dialect: &*dialect, parts };
+    let key = keying.key(&prompt);
     record.stages.lap(Stage::Key);
 
     let known = house.cache.exact(&key, &plan);
     record.stages.lap(Stage::Exact);
     let served = known.as_ref().ok().and_then(|hit| {
-        let response = replay(dialect, prompt.shape, hit, Times::default(), record)?;
+        let response = replay(&*dialect, prompt.shape, hit, Times::default(), record)?;
         Some((response, hit.kind))
     });
     if let Some((response, HitKind::Exact)) = served {
         return Ok(response);
     }
+    let batch = dialect.items(call(house, parts, &body)).map_or_else(Vec::new, |one| one.prompts);
+    let item = |prompt| Item { key: keying.key(&prompt), prompt };
+    let items = batch.into_iter().map(item).collect();
     let errand = Arc::new(Errand {
         house: house.clone(),
         upstream: upstream.clone(),
@@ -166,13 +174,18 @@ async fn story(
         plan,
         head: parts.clone(),
         body,
-        tags: control.tags,
+        tags: control.tags.clone(),
+        items,
         known: known.as_ref().err().copied().flatten(),
         trace: record.trace,
     });
     if let Some((stale, _)) = served {
         refresh(&errand);
         return Ok(stale);
+    }
+    let forward = if control.only_if_cached { Forward::Forbidden } else { Forward::Allowed };
+    if let Some(response) = batch::answer(&errand, forward, record).await {
+        return Ok(response);
     }
     if control.only_if_cached {
         return only_if_cached(&errand, record).await;
@@ -227,7 +240,8 @@ fn replay(
     note(record, times);
     let same = entry.shape == wanted;
     let kind = if same { &entry.content_type } else { dialect.content_type(wanted) };
-    Some(report::hit(hit, kind, body))
+    let more = dialect.header(&body, kind);
+    Some(report::hit(hit, kind, more, body))
 }
 
 /// `Cache-Control: only-if-cached`: the cache's answer or none (RFC 9111, 5.2.1.7).
@@ -239,7 +253,8 @@ async fn only_if_cached(
     note(record, search.times);
     let served = search.outcome.map_err(Reason::name).and_then(|hit| {
         let shape = errand.prompt.shape;
-        replay(errand.dialect, shape, &hit, search.times, record).ok_or(Reason::UsageUnknown.name())
+        replay(&*errand.dialect, shape, &hit, search.times, record)
+            .ok_or(Reason::UsageUnknown.name())
     });
     served.map_err(|reason| {
         record.reason = Some(reason);
@@ -274,7 +289,7 @@ async fn board(mut errand: Arc<Errand>, record: &mut RecordGuard) -> Result<Resp
             // Whoever leads may have asked for less than we do (`x-reprise-mode`, `max-age`).
             Course::Hit(hit, _) if !house.cache.allows(&hit, &errand.plan) => {}
             Course::Hit(hit, times) => {
-                if let Some(response) = replay(errand.dialect, shape, &hit, times, record) {
+                if let Some(response) = replay(&*errand.dialect, shape, &hit, times, record) {
                     return Ok(response);
                 }
                 // It lacks what this shape needs: only a fresh answer, for this client alone, has
@@ -288,10 +303,9 @@ async fn board(mut errand: Arc<Errand>, record: &mut RecordGuard) -> Result<Resp
                         return Ok(response);
                     }
                 } else if let Some(reader) = head.first_reader(leads).or_else(|| log.reader()) {
-                    let streams = matches!(shape, Shape::Stream { .. });
-                    let dialect = streams.then_some(errand.dialect);
+                    let stream = shape.is_events().then(|| (errand.dialect.clone(), shape));
                     let left = head.length();
-                    let place = Following { reader, passenger, dialect, left };
+                    let place = Following { reader, passenger, stream, left };
                     return Ok(follow(&errand, &head, place, record));
                 }
             }
@@ -335,7 +349,7 @@ async fn other_shape(
 ) -> Option<Response<Body>> {
     let Landing::Kept(entry) = passenger.landing().await else { return None };
     let hit = Hit { entry, kind: HitKind::Exact };
-    let response = replay(errand.dialect, errand.prompt.shape, &hit, Times::default(), record)?;
+    let response = replay(&*errand.dialect, errand.prompt.shape, &hit, Times::default(), record)?;
     record.outcome = Outcome::Collapsed;
     let (mut head, body) = response.into_parts();
     report::collapsed(&mut head.headers);
@@ -343,48 +357,6 @@ async fn other_shape(
 }
 
 // === small decisions ===
-
-/// Whose request is it, if the cache may have a part in it?
-fn cacheable(house: &House, dialect: &dyn Dialect, parts: &Parts) -> Result<Scope, Reason> {
-    if parts.method != Method::POST || !dialect.claims(parts.uri.path()) {
-        return Err(Reason::NotCacheable);
-    }
-    if !house.config.cache.enabled {
-        return Err(Reason::CacheOff);
-    }
-    if parts.headers.contains_key(header::CONTENT_ENCODING) {
-        return Err(Reason::EncodedRequest);
-    }
-    house.tenants.scope(&parts.headers).ok_or(Reason::NoScope)
-}
-
-fn key(
-    house: &House,
-    scope: &Scope,
-    control: &Control,
-    upstream: &Upstream,
-    dialect: &dyn Dialect,
-    parts: &Parts,
-    prompt: &Prompt,
-) -> Key {
-    let vary: Vec<&[u8]> = house
-        .config
-        .cache
-        .vary_headers
-        .iter()
-        .map(|name| parts.headers.get(name).map_or(&b""[..], |value| value.as_bytes()))
-        .collect();
-    let route = Route {
-        upstream: upstream.name(),
-        dialect: dialect.name(),
-        query: parts.uri.query().unwrap_or_default(),
-        vary: &vary,
-    };
-    match &control.namespace {
-        Some(name) => Key::new(&scope.in_namespace(name), route, prompt),
-        None => Key::new(scope, route, prompt),
-    }
-}
 
 /// Notes how long a lookup's steps took.
 fn note(record: &mut RecordGuard, times: Times) {
@@ -399,17 +371,9 @@ fn note(record: &mut RecordGuard, times: Times) {
     }
 }
 
-fn no_route(parts: &Parts) -> Fault {
-    Fault::new(Kind::NoRoute, format!("no upstream's routes cover the path {}", parts.uri.path()))
-}
-
-/// The dialect of an upstream.
-fn dialect(upstream: &Upstream) -> &'static dyn Dialect {
-    match upstream.dialect() {
-        crate::config::DialectName::Openai => &crate::wire::openai::OpenAi,
-    }
-}
-
-fn dialect_of(house: &House, path: &str) -> Option<&'static dyn Dialect> {
-    house.upstreams.route(path).map(|upstream| dialect(upstream))
+/// In whose shape an error is told.
+fn dialect_of(house: &House, parts: &Parts) -> Option<Arc<dyn Dialect>> {
+    let found = house.upstreams.route(parts.uri.path(), &parts.headers, None)?;
+    let dialects = found.dialects();
+    dialects.at(parts.uri.path()).or_else(|| dialects.first()).cloned()
 }

@@ -57,6 +57,8 @@ pub enum Kind {
     Reset,
     /// The upstream took longer than it may to begin its answer.
     FirstByteTimeout,
+    /// The upstream sent a head and then took longer than it may to its first event.
+    FirstTokenTimeout,
     /// The upstream fell silent in the middle of its answer.
     IdleTimeout,
     /// The answer took longer than any answer may.
@@ -74,7 +76,7 @@ pub enum Kind {
 impl Kind {
     /// All of them, in the order of their discriminants: a metric that exists at zero from the start
     /// shows its first increment as one.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::BadRequest,
         Self::MethodNotAllowed,
         Self::BodyTooLarge,
@@ -86,6 +88,7 @@ impl Kind {
         Self::ConnectTimeout,
         Self::Reset,
         Self::FirstByteTimeout,
+        Self::FirstTokenTimeout,
         Self::IdleTimeout,
         Self::LifetimeTimeout,
         Self::Cut,
@@ -108,6 +111,7 @@ impl Kind {
             Self::ConnectTimeout => "upstream_connect_timeout",
             Self::Reset => "upstream_reset",
             Self::FirstByteTimeout => "upstream_first_byte_timeout",
+            Self::FirstTokenTimeout => "upstream_first_token_timeout",
             Self::IdleTimeout => "upstream_idle_timeout",
             Self::LifetimeTimeout => "upstream_lifetime_timeout",
             Self::Cut => "upstream_cut",
@@ -129,6 +133,7 @@ impl Kind {
             Self::OnlyIfCached
             | Self::ConnectTimeout
             | Self::FirstByteTimeout
+            | Self::FirstTokenTimeout
             | Self::IdleTimeout
             | Self::LifetimeTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Overloaded | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
@@ -150,6 +155,7 @@ impl Kind {
             | Self::ConnectTimeout
             | Self::Reset
             | Self::FirstByteTimeout
+            | Self::FirstTokenTimeout
             | Self::IdleTimeout
             | Self::LifetimeTimeout
             | Self::Cut => Whose::Upstream,

@@ -129,7 +129,7 @@ pub struct Front {
     listeners: Vec<Listener>,
     limits: Limits,
     drain_deadline: Duration,
-    tls: Option<tls::ServerTls>,
+    tls: Option<Arc<tls::ServerTls>>,
     tally: Arc<Tally>,
 }
 
@@ -138,7 +138,7 @@ impl Front {
     /// port stays bound and no socket file stays behind.
     pub async fn bind(config: &Config) -> Result<Self, BindError> {
         let tls = match config.listen.https {
-            Some(_) => Some(tls::ServerTls::new(&config.tls, config.limits.connections)?),
+            Some(_) => Some(Arc::new(tls::ServerTls::new(&config.tls, config.limits.connections)?)),
             None => None,
         };
         Ok(Self {
@@ -158,6 +158,11 @@ impl Front {
     /// Counts of connections, for metrics.
     pub fn tally(&self) -> Arc<Tally> {
         Arc::clone(&self.tally)
+    }
+
+    /// What handshakes use, where there are any.
+    pub fn tls(&self) -> Option<Arc<tls::ServerTls>> {
+        self.tls.clone()
     }
 
     /// Serves until a signal says to stop and the last connection is gone.

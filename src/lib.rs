@@ -16,7 +16,8 @@
 //! 10. [`admin`] is the second listener.
 //!
 //! Around them: [`config`] (raw TOML becomes a checked value), [`fault`] (whose failure, what status),
-//! [`app`] (the only room that knows all others) and [`cli`].
+//! [`pem`] (keys and certificates from files), [`app`] (the only room that knows all others) and
+//! [`cli`].
 //!
 //! Rooms below [`exchange`] do not import one another except through the neutral words of [`wire`],
 //! [`fault`], and the proof of scope that a cache key demands; [`cache`] does not know hyper, [`wire`]
@@ -33,6 +34,7 @@ pub mod exchange;
 pub mod fault;
 pub mod front;
 pub mod observe;
+pub mod pem;
 pub mod relay;
 pub mod store;
 pub mod upstream;

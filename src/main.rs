@@ -27,7 +27,10 @@ fn main() -> ExitCode {
     };
     let settings = cli.settings;
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => configured(settings, serve),
+        Command::Serve => {
+            let again = settings.clone();
+            configured(settings, |config| serve(config, Box::new(move || again.load())))
+        }
         Command::Check => configured(settings, |_| {
             say("reprise: the configuration is good\n");
             ExitCode::SUCCESS
@@ -84,7 +87,7 @@ fn told<E: std::fmt::Display>(command: &str, code: u8, done: Result<(), E>) -> E
     }
 }
 
-fn serve(config: Config) -> ExitCode {
+fn serve(config: Config, reread: app::Reread) -> ExitCode {
     // Keeps the log's thread alive to the end, when what is left in its buffer is written.
     let lines = match observe::log::init(&config.log) {
         Ok(lines) => lines,
@@ -100,7 +103,7 @@ fn serve(config: Config) -> ExitCode {
             return EX_UNAVAILABLE.into();
         }
     };
-    match runtime.block_on(app::run(config, lines.dropped())) {
+    match runtime.block_on(app::run(config, reread, lines.dropped())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             tracing::error!(%fault, "cannot serve");

@@ -63,8 +63,8 @@ pub use self::{
     similarity::Similarity,
     slo::{Promise, SloReport},
     sources::{
-        EmbedReport, FlightReport, MemoryReport, ReplicaReport, SemanticReport, Sources,
-        UpstreamReport, WritesReport,
+        EmbedReport, FlightReport, FrontReport, MemoryReport, ReplicaReport, SemanticReport,
+        Sources, UpstreamReport, WritesReport,
     },
     stages::{STAGE_COUNT, Stage, Stages},
     stats::{Latency, Saved, Stats},
@@ -107,15 +107,16 @@ pub struct Settings {
 
 /// One upstream as metrics see it, with its counters already looked up.
 ///
-/// Its two labels come from the configuration, never from a request: the number of series is
-/// bounded by the number of upstreams.
+/// Its two labels come from the configuration and a closed list, never from a request: the number
+/// of series is bounded by the upstreams times the dialects that they are asked in.
 pub struct Route {
     /// The upstream's name.
     pub name: Arc<str>,
-    /// The API that it speaks.
-    pub dialect: &'static str,
+    /// The dialect of its requests, `none` for what no dialect claims.
+    pub dialect: Arc<str>,
     outcomes: metrics::OutcomeCounters,
-    slo: OnceLock<Slo>,
+    /// Shared by all dialects of the upstream.
+    slo: Arc<OnceLock<Slo>>,
 }
 
 /// Where finished requests go.
@@ -141,9 +142,9 @@ impl Observer {
         let metrics = Metrics::new(&settings)?;
         let unrouted = Arc::new(Route {
             name: "none".into(),
-            dialect: "none",
+            dialect: "none".into(),
             outcomes: metrics.outcome_counters("none", "none"),
-            slo: OnceLock::new(),
+            slo: Arc::default(),
         });
         Ok(Arc::new(Self {
             settings,
@@ -159,15 +160,21 @@ impl Observer {
         }))
     }
 
-    /// The handle of an upstream; the same one for the same names, so a reload may ask again.
-    pub fn route(&self, name: &str, dialect: &'static str) -> Arc<Route> {
+    /// The handle of an upstream and a dialect; the same one for the same names.
+    pub fn route(&self, name: &str, dialect: &str) -> Arc<Route> {
+        let is_it = |route: &&Arc<Route>| *route.name == *name && *route.dialect == *dialect;
+        if let Some(known) = self.routes.read().iter().find(is_it) {
+            return Arc::clone(known);
+        }
         let mut routes = self.routes.write();
-        let known = routes.iter().find(|route| &*route.name == name && route.dialect == dialect);
-        if let Some(route) = known {
-            return Arc::clone(route);
+        if let Some(known) = routes.iter().find(is_it) {
+            return Arc::clone(known);
         }
         let outcomes = self.metrics.outcome_counters(name, dialect);
-        let route = Arc::new(Route { name: name.into(), dialect, outcomes, slo: OnceLock::new() });
+        let sibling =
+            routes.iter().find_map(|route| (*route.name == *name).then(|| route.slo.clone()));
+        let slo = sibling.unwrap_or_default();
+        let route = Arc::new(Route { name: name.into(), dialect: dialect.into(), outcomes, slo });
         routes.push(Arc::clone(&route));
         route
     }
@@ -262,7 +269,7 @@ impl Observer {
     /// Adds a point to the history; to be called each [`SAMPLE_EVERY`].
     pub fn sample(&self) {
         let whole = |outcome| self.metrics.whole(outcome).snapshot();
-        for route in self.routes.read().iter() {
+        for route in self.promised() {
             if let Some(slo) = route.slo.get() {
                 slo.sample();
             }
@@ -288,9 +295,20 @@ impl Observer {
 
     /// How each promise is kept.
     fn slos(&self) -> Vec<SloReport> {
-        let routes = self.routes.read();
         let report = |route: &Arc<Route>| Some(route.slo.get()?.report(&route.name));
-        routes.iter().filter_map(report).collect()
+        self.promised().iter().filter_map(report).collect()
+    }
+
+    /// One route of each upstream of which something is promised.
+    fn promised(&self) -> Vec<Arc<Route>> {
+        let routes = self.routes.read();
+        let mut promised: Vec<Arc<Route>> = Vec::new();
+        for route in routes.iter().filter(|route| route.slo.get().is_some()) {
+            if promised.iter().all(|known| known.name != route.name) {
+                promised.push(Arc::clone(route));
+            }
+        }
+        promised
     }
 
     fn requests(&self, outcome: Outcome) -> u64 {

@@ -6,6 +6,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -18,7 +19,7 @@ use crate::{
     front::admission::Admitted,
     observe::{BodyEnd, RecordGuard},
     upstream::ReplyBody,
-    wire::Dialect,
+    wire::{Dialect, Shape},
 };
 
 /// What a client reads. `H` is the head type of the flights that it may follow.
@@ -49,7 +50,7 @@ pub struct Following<H> {
     /// Keeps the flight wanted.
     pub passenger: Passenger<H>,
     /// Says how a stream of this dialect fails, where the client reads a stream.
-    pub dialect: Option<&'static dyn Dialect>,
+    pub stream: Option<(Arc<dyn Dialect>, Shape)>,
     /// Bytes still to come, where the head announced them: hyper does not ask again after the last.
     pub left: Option<u64>,
 }
@@ -116,7 +117,10 @@ impl<H> Body<H> {
             record.fault = Some(fault.kind);
         }
         self.end = Some(match fault.kind {
-            Kind::IdleTimeout | Kind::LifetimeTimeout | Kind::FirstByteTimeout => BodyEnd::TimedOut,
+            Kind::IdleTimeout
+            | Kind::LifetimeTimeout
+            | Kind::FirstByteTimeout
+            | Kind::FirstTokenTimeout => BodyEnd::TimedOut,
             // A reader that was cut because it took its answer too slowly.
             Kind::Overloaded => BodyEnd::TimedOut,
             kind if kind.whose() == Whose::Client => BodyEnd::ClientLeft,
@@ -125,8 +129,8 @@ impl<H> Body<H> {
         let last_word = match &self.source {
             // Inside an announced length a last word would fill up what is missing, and the client
             // would take the answer for complete.
-            Source::Flight(Following { dialect: Some(dialect), left: None, .. }) => {
-                dialect.stream_error(&fault)
+            Source::Flight(Following { stream: Some((dialect, shape)), left: None, .. }) => {
+                dialect.stream_error(*shape, &fault)
             }
             _ => None,
         };

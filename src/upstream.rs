@@ -1,7 +1,7 @@
 //! Room 7: model servers. Connections, timeouts, balancing, and one answer to "may this be sent
 //! again".
 //!
-//! [`Upstreams`] knows all of them and finds one by path; an [`Upstream`] is one named service with
+//! [`Upstreams`] knows all of them and finds one by path, headers and model; an [`Upstream`] is one named service with
 //! its replicas; [`Upstream::send`] makes one exchange, on another replica when the first one
 //! certainly did nothing. The body of the reply carries everything that must outlive the call: the
 //! connection, the load, the timers.
@@ -21,16 +21,20 @@ mod check;
 mod connect;
 mod deadline;
 mod gate;
+mod hedge;
 mod http1;
 mod http2;
 mod in_flight;
 mod load;
 mod open;
 mod outgoing;
+mod peek;
 mod peer;
 mod pool;
 mod replica;
 mod reply;
+mod route;
+mod send;
 mod socket;
 mod tls;
 mod unanswered;
@@ -38,14 +42,15 @@ mod upkeep;
 mod verdict;
 mod watchdog;
 
-use std::{sync::Arc, time::Duration};
-
-use http::{
-    HeaderValue, Method, Request,
-    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
-    request,
-    uri::PathAndQuery,
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
+
+use http::{HeaderMap, uri::PathAndQuery};
 use tokio::time::Instant;
 
 pub use self::{
@@ -55,17 +60,15 @@ pub use self::{
     open::OpenError,
     outgoing::Outgoing,
     reply::{Reply, ReplyBody, Timing},
+    send::Call,
 };
 use self::{
-    balance::Balance,
-    budget::Budget,
-    outgoing::Upload,
-    replica::{Failure, Replica},
+    balance::Balance, budget::Budget, hedge::Hedge, replica::Replica, route::Table, tls::ClientTls,
     upkeep::Upkeep,
 };
 use crate::{
-    config::{Config, DialectName},
-    fault::{Fault, Kind, Retry},
+    config::{self, Config},
+    wire::dialects::Dialects,
 };
 
 /// An HTTP version towards a replica.
@@ -77,26 +80,42 @@ pub enum Protocol {
     Http2,
 }
 
-/// All model servers.
-#[derive(Debug)]
+/// All model servers. A clone is the same servers.
+#[derive(Clone, Debug)]
 pub struct Upstreams {
     all: Vec<Arc<Upstream>>,
-    /// Longest prefix first.
-    routes: Vec<(String, Arc<Upstream>)>,
-    _upkeep: Upkeep,
+    table: Table,
+    /// For each of `all`, whom to ask when it fails.
+    failover: Vec<Vec<Arc<Upstream>>>,
+    /// For each of `all`, what it was opened with.
+    opened: Vec<Opened>,
+}
+
+/// What an upstream was opened with.
+#[derive(Clone, Debug)]
+struct Opened {
+    settings: config::Upstream,
+    timeouts: config::Timeouts,
+    upkeep: Arc<Upkeep>,
 }
 
 /// One named model server with its replicas.
 pub struct Upstream {
     name: Arc<str>,
-    dialect: DialectName,
+    dialects: Dialects,
     replicas: Vec<Arc<Replica>>,
     balance: Balance,
+    /// Exchanges that may be sent again.
     budget: Budget,
+    hedge: Option<Hedge>,
+    /// Exchanges that went on to another upstream.
+    failed_over: AtomicU64,
     /// What active checks ask for, if they are on.
     check: Option<PathAndQuery>,
     /// Connections to each replica that are kept ready.
     warm: usize,
+    /// For `https://` replicas.
+    tls: Option<Arc<ClientTls>>,
 }
 
 /// One replica in numbers.
@@ -129,17 +148,62 @@ impl Upstreams {
     /// # Errors
     /// Certificates that cannot be read.
     pub fn open(config: &Config) -> Result<Self, OpenError> {
-        let (mut all, mut routes) = (Vec::new(), Vec::new());
-        let mut upkeep = Upkeep::default();
+        Self::opened(config, None)
+    }
+
+    /// What `config` names, with those that stay as they are: their connections, their load and
+    /// their record go on. Must be called inside a tokio runtime. Exchanges of upstreams that are
+    /// gone end in their own time.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; nothing has changed then.
+    pub fn reopened(&self, config: &Config) -> Result<Self, OpenError> {
+        Self::opened(config, Some(self))
+    }
+
+    fn opened(config: &Config, before: Option<&Self>) -> Result<Self, OpenError> {
+        let (mut all, mut opened) = (Vec::new(), Vec::new());
         for settings in &config.upstream {
-            let upstream = Arc::new(open::upstream(settings, &config.timeouts)?);
-            upkeep.add(&upstream);
-            all.push(Arc::clone(&upstream));
-            let of_this = settings.routes.iter();
-            routes.extend(of_this.map(|route| (route.clone(), Arc::clone(&upstream))));
+            let known = before.and_then(|before| before.like(settings, &config.timeouts));
+            let (upstream, upkeep) = match known {
+                Some(known) => known,
+                None => {
+                    let upstream = Arc::new(open::upstream(settings, &config.timeouts)?);
+                    let upkeep = Arc::new(Upkeep::of(&upstream));
+                    (upstream, upkeep)
+                }
+            };
+            let (settings, timeouts) = (settings.clone(), config.timeouts.clone());
+            opened.push(Opened { settings, timeouts, upkeep });
+            all.push(upstream);
         }
-        routes.sort_by_key(|(route, _)| std::cmp::Reverse(route.len()));
-        Ok(Self { all, routes, _upkeep: upkeep })
+        let named = |name: &String| all.iter().find(|one| *one.name == **name).cloned();
+        let failover =
+            config.upstream.iter().map(|one| one.failover.iter().filter_map(named).collect());
+        let failover = failover.collect();
+        let table = Table::new(&config.upstream, &all);
+        Ok(Self { all, table, failover, opened })
+    }
+
+    /// The one that differs at most in what is sent to it.
+    fn like(
+        &self,
+        settings: &config::Upstream,
+        timeouts: &config::Timeouts,
+    ) -> Option<(Arc<Upstream>, Arc<Upkeep>)> {
+        let servers = |settings: &config::Upstream| config::Upstream {
+            routes: Vec::new(),
+            models: Vec::new(),
+            headers: config::Headers::default(),
+            failover: Vec::new(),
+            ..settings.clone()
+        };
+        let wanted = servers(settings);
+        let found = self
+            .opened
+            .iter()
+            .position(|one| servers(&one.settings) == wanted && one.timeouts == *timeouts)?;
+        Some((self.all.get(found)?.clone(), self.opened.get(found)?.upkeep.clone()))
     }
 
     /// All of them, in the order of the configuration.
@@ -147,14 +211,23 @@ impl Upstreams {
         &self.all
     }
 
-    /// Who serves `path`: the longest route that is a prefix of it, whole segments only (`/v1`
-    /// serves `/v1/models`, not `/v10`).
-    pub fn route(&self, path: &str) -> Option<&Arc<Upstream>> {
-        let serves = |route: &str| match path.strip_prefix(route) {
-            Some(rest) => rest.is_empty() || rest.starts_with('/') || route.ends_with('/'),
-            None => false,
-        };
-        self.routes.iter().find(|(route, _)| serves(route)).map(|(_, upstream)| upstream)
+    /// Who serves a request: the longest route that is a prefix of `path`, whole segments only
+    /// (`/v1` serves `/v1/models`, not `/v10`), among the upstreams whose `headers` the request
+    /// has and whose `models` it asks for. While the model is not known yet (`None`), an upstream
+    /// for all models goes before one for some.
+    pub fn route(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        model: Option<&str>,
+    ) -> Option<&Arc<Upstream>> {
+        self.table.find(path, headers, model)
+    }
+
+    /// Whom to ask when `upstream` fails, in this order.
+    pub fn after(&self, upstream: &Upstream) -> &[Arc<Upstream>] {
+        let at = self.all.iter().position(|one| one.name == upstream.name);
+        at.and_then(|at| self.failover.get(at)).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -164,9 +237,9 @@ impl Upstream {
         &self.name
     }
 
-    /// The API it speaks.
-    pub fn dialect(&self) -> DialectName {
-        self.dialect
+    /// The APIs that it speaks.
+    pub fn dialects(&self) -> &Dialects {
+        &self.dialects
     }
 
     /// Each replica in numbers.
@@ -174,113 +247,37 @@ impl Upstream {
         self.replicas.iter().map(|replica| replica.report()).collect()
     }
 
-    /// Whether [`Self::send_near`] makes a difference here: spares computing prefixes.
+    /// Whether a [`Call`]'s prefix makes a difference here: spares computing it.
     pub fn uses_prefix(&self) -> bool {
         self.balance.uses_prefix()
     }
 
-    /// [`Self::send_near`] without a preference.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn send(&self, head: request::Parts, body: Outgoing) -> Result<Reply, Fault> {
-        self.send_near(head, body, None).await
+    /// Whether none of its replicas is to be asked now: each asked for a pause or was ejected.
+    pub fn is_out(&self) -> bool {
+        let now = Instant::now();
+        let out = |standing| matches!(standing, Standing::Holding | Standing::Ejected);
+        self.replicas.iter().all(|replica| out(replica.breaker.standing(now)))
     }
 
-    /// Makes one exchange, up to the response head, at best with the replica that holds `prefix`.
-    ///
-    /// `head` has a target in origin form and no hop-by-hop headers; `Host` is set to the
-    /// replica's own. Dropping the future, or later the body, stops the upstream's work.
-    ///
-    /// The request goes to another replica when one certainly did not act on it: it could not be
-    /// reached, refused it, or answered that it has too much to do (429, 503, 529; a whole body,
-    /// and within the retry budget). Nothing of a reply is shown before that is settled. A fault is
-    /// [`Retry::Safe`] when that was so for each replica that was asked.
-    ///
-    /// # Errors
-    /// The last attempt's fault; each limit of `[timeouts]` has its own kind.
-    pub async fn send_near(
-        &self,
-        head: request::Parts,
-        body: Outgoing,
-        prefix: Option<Prefix>,
-    ) -> Result<Reply, Fault> {
-        let began = Instant::now();
-        let path = head.uri.path_and_query().cloned();
-        let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let mut request = Request::from_parts(head, Upload::from(body));
-        frame(&mut request);
-        self.budget.earn();
-        let mut tried = Vec::new();
-        // What the client gets if nobody does better.
-        let mut outcome = Err(Fault::new(Kind::Internal, "an upstream without replicas"));
-        let mut now = began;
-        while let Some(pick) = self.balance.pick(&self.replicas, &tried, prefix, now) {
-            if outcome.is_ok() && pick.branch == Branch::NoHealthy {
-                break;
-            }
-            let is_last = tried.len() + 1 == self.replicas.len();
-            let spare = if is_last { None } else { copy(&request) };
-            let sent = pick.replica.exchange(request, &path, began, pick.branch).await;
-            let again = match sent {
-                Ok(reply) => {
-                    let overloaded = reply.is_overloaded();
-                    outcome = Ok(reply);
-                    if overloaded { self.within_budget(spare) } else { None }
-                }
-                Err(Failure { fault, request: unsent }) => {
-                    let safe = fault.retry == Retry::Safe;
-                    if outcome.is_err() {
-                        outcome = Err(fault);
-                    }
-                    match unsent {
-                        _ if !safe => None,
-                        Some(unsent) => Some(*unsent),
-                        None => self.within_budget(spare),
-                    }
-                }
-            };
-            let Some(again) = again else { break };
-            request = again;
-            tried.push(pick.index);
-            now = Instant::now();
-        }
-        outcome
+    /// Notes that an exchange went on to another upstream.
+    pub fn failed_over(&self) {
+        self.failed_over.fetch_add(1, Relaxed);
     }
 
-    fn within_budget(&self, spare: Option<Request<Upload>>) -> Option<Request<Upload>> {
-        spare.filter(|_| self.budget.spend(Instant::now()))
+    /// Exchanges that went on to another upstream, since the start.
+    pub fn failovers_total(&self) -> u64 {
+        self.failed_over.load(Relaxed)
+    }
+
+    /// Exchanges that a second replica was asked for because the first was slow, since the start.
+    pub fn hedges_total(&self) -> u64 {
+        self.hedge.as_ref().map_or(0, Hedge::total)
     }
 }
 
 impl std::fmt::Debug for Upstream {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Upstream").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// A second request, where there can be one: once sent, the first is hyper's.
-fn copy(request: &Request<Upload>) -> Option<Request<Upload>> {
-    let mut copied = Request::new(request.body().copy()?);
-    request.method().clone_into(copied.method_mut());
-    request.uri().clone_into(copied.uri_mut());
-    request.headers().clone_into(copied.headers_mut());
-    Some(copied)
-}
-
-/// Says in the headers how long a whole body is; nobody else's word for it counts.
-fn frame(request: &mut Request<Upload>) {
-    // Extensions are for our own rooms; hyper reads some of them as orders.
-    request.extensions_mut().clear();
-    let Upload::Whole(bytes) = request.body() else { return };
-    let length = bytes.len();
-    let says_zero = [Method::POST, Method::PUT, Method::PATCH].contains(request.method());
-    let headers = request.headers_mut();
-    headers.remove(TRANSFER_ENCODING);
-    if length > 0 || says_zero {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    } else {
-        headers.remove(CONTENT_LENGTH);
     }
 }
 

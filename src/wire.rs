@@ -2,15 +2,34 @@
 //!
 //! A [`Dialect`] reads a request into a [`Prompt`], hears an answer go by with a [`Listener`] (it
 //! never touches the bytes), and can turn a stored answer into the shape that a client asked for.
-//! The cache knows these words and no API; a new API is one new file here.
+//! The cache knows these words and no API; a new API is one new file here and a line in
+//! [`dialects`], which finds the dialect of a request by its upstream's family and its path.
+//!
+//! What dialects share: `conversation` separates the question from everything that must match,
+//! `hearing` keeps account of an answer, `framing` cuts a stream into events.
 
+pub mod anthropic;
+pub mod bedrock;
+pub mod cohere;
+mod conversation;
+pub mod dialects;
+mod framing;
+pub mod gemini;
+mod hearing;
 pub mod json;
+pub mod kserve;
+pub mod llamacpp;
+pub mod ollama;
+mod oneshot;
 pub mod openai;
+pub mod refusal;
 pub mod sse;
+pub mod tgi;
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::fault::Fault;
 
@@ -25,6 +44,8 @@ pub enum Shape {
         /// The client asked for a last event with token counts.
         usage: bool,
     },
+    /// The same events as the elements of one JSON list (Gemini without `alt=sse`).
+    Array,
 }
 
 impl Shape {
@@ -33,8 +54,53 @@ impl Shape {
         match self {
             Self::Whole => "whole",
             Self::Stream { .. } => "stream",
+            Self::Array => "array",
         }
     }
+
+    /// Does it travel as events?
+    pub const fn is_events(self) -> bool {
+        !matches!(self, Self::Whole)
+    }
+}
+
+/// A request to be read.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The path of its target, without the query.
+    pub path: &'a str,
+    /// Its query, `""` if none.
+    pub query: &'a str,
+    /// Its headers, after hygiene.
+    pub headers: &'a HeaderMap,
+    /// Its body, in full.
+    pub body: &'a [u8],
+    /// What the operator knows better than any dialect.
+    pub rules: Rules<'a>,
+}
+
+/// What the operator says about requests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rules<'a> {
+    /// Top-level fields that cannot change an answer.
+    pub ignored: &'a [String],
+    /// How prompts that wrap their question are written.
+    pub templates: &'a [Template],
+    /// Names of the tensors (KServe, BYTES) that hold a question.
+    pub text_inputs: &'a [String],
+}
+
+/// A prompt that wraps its question, such as one with retrieved documents: what stands outside of
+/// the two marks is context and must match exactly.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Template {
+    /// The question begins after the last place where this stands.
+    #[serde(default)]
+    pub after: String,
+    /// And ends before the next place where this stands; empty: at the end.
+    #[serde(default)]
+    pub before: String,
 }
 
 /// A request as the cache sees it.
@@ -73,6 +139,12 @@ pub enum ExactOnly {
     NoText,
     /// Something other than text was asked for.
     Modality,
+    /// It is no question: vectors, ratings, rankings, numbers.
+    NotAQuestion,
+    /// It goes on from an earlier answer that only the server knows.
+    Continued,
+    /// The server runs tools of its own for it.
+    ServerTools,
 }
 
 impl ExactOnly {
@@ -84,19 +156,20 @@ impl ExactOnly {
             Self::LastTurnNotUser => "last_turn_not_user",
             Self::NoText => "no_text",
             Self::Modality => "modality",
+            Self::NotAQuestion => "not_a_question",
+            Self::Continued => "continued",
+            Self::ServerTools => "server_tools",
         }
     }
 }
 
-/// A request that this dialect cannot read with certainty. It is forwarded untouched: what is
-/// wrong with it is for the model server to say.
+/// Why a request is forwarded untouched and its answer not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unreadable;
-
-impl fmt::Display for Unreadable {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("unreadable_request")
-    }
+pub enum Unread {
+    /// This dialect cannot read it with certainty: what is wrong with it is for the server to say.
+    Unreadable,
+    /// Its answer depends on what the server holds, or changes it.
+    Stateful,
 }
 
 /// Tokens that a model server counted.
@@ -194,19 +267,58 @@ pub trait Listener: Send {
     fn finish(self: Box<Self>, body: &[u8]) -> Result<Answer, NotStorable>;
 }
 
+/// A request whose inputs are answered one by one.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// What each input would ask alone, in order.
+    pub prompts: Vec<Prompt>,
+}
+
 /// One API.
 pub trait Dialect: Send + Sync + 'static {
-    /// Stable name for configs, logs and metrics.
-    fn name(&self) -> &'static str;
+    /// Stable name for keys, logs and metrics.
+    fn name(&self) -> &str;
 
     /// Is a POST to this path (no query) a call whose answer can be kept?
     fn claims(&self, path: &str) -> bool;
 
-    /// Reads a request. `ignored` names top-level fields that cannot change an answer.
+    /// The part of a query that can change an answer's content (what only changes its shape is not
+    /// part of the key).
+    fn keyed_query<'q>(&self, query: &'q str) -> Cow<'q, str> {
+        Cow::Borrowed(query)
+    }
+
+    /// Reads a request.
     ///
     /// # Errors
-    /// [`Unreadable`] for anything that this dialect is not certain of.
-    fn read(&self, path: &str, body: &[u8], ignored: &[String]) -> Result<Prompt, Unreadable>;
+    /// [`Unread`] for anything that this dialect is not certain of.
+    fn read(&self, call: Call<'_>) -> Result<Prompt, Unread>;
+
+    /// Takes a request apart whose inputs are answered one by one; `None` where there is nothing to
+    /// take apart.
+    fn items(&self, call: Call<'_>) -> Option<Batch> {
+        let _ = call;
+        None
+    }
+
+    /// A batch's body with these of its items alone.
+    fn without(&self, body: &[u8], kept: &[usize]) -> Option<Bytes> {
+        let _ = (body, kept);
+        None
+    }
+
+    /// A batch's answer, taken apart into the answers that its items alone would have.
+    fn apart(&self, body: &[u8]) -> Option<Vec<Bytes>> {
+        let _ = body;
+        None
+    }
+
+    /// The answer of a batch from those of its items; `asked` is what the server said for those
+    /// that were not known, if there were any.
+    fn together(&self, items: &[Bytes], asked: Option<&[u8]>) -> Option<Bytes> {
+        let _ = (items, asked);
+        None
+    }
 
     /// Ears for an answer that travels in this shape.
     fn listener(&self, shape: Shape) -> Box<dyn Listener>;
@@ -215,12 +327,23 @@ pub trait Dialect: Send + Sync + 'static {
     fn reshape(&self, stored: Shape, body: &Bytes, wanted: Shape) -> Option<Bytes>;
 
     /// The content type of a reshaped answer.
-    fn content_type(&self, shape: Shape) -> &'static str;
+    fn content_type(&self, shape: Shape) -> &'static str {
+        match shape {
+            Shape::Whole | Shape::Array => "application/json",
+            Shape::Stream { .. } => "text/event-stream; charset=utf-8",
+        }
+    }
+
+    /// A header beside the content type without which a replayed body cannot be read.
+    fn header(&self, body: &[u8], content_type: &str) -> Option<(HeaderName, HeaderValue)> {
+        let _ = (body, content_type);
+        None
+    }
 
     /// A fault in this dialect's error shape.
     fn error(&self, fault: &Fault) -> Bytes;
 
     /// How a stream that dies half-way says so, as its last bytes; `None` where the dialect has no
     /// such mark and the connection must be cut instead.
-    fn stream_error(&self, fault: &Fault) -> Option<Bytes>;
+    fn stream_error(&self, shape: Shape, fault: &Fault) -> Option<Bytes>;
 }

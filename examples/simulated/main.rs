@@ -2,7 +2,7 @@
 //! what the tests and benches measure against.
 //!
 //! It speaks OpenAI's chat completions (whole and streamed, tools, `n`, `logprobs`, formats), plain
-//! completions, embeddings and models, at a settable time to first token and token rate. Every
+//! completions, embeddings and models, and in [`apis`] what others speak, at a settable time to first token and token rate. Every
 //! answer carries `[sim:HASH]`, a hash of the request and the credential that asked ([`stamp`]), so
 //! a cache that hands one client's answer to another is caught and not guessed at. Markers in the
 //! prompt ([`script`]) make it misbehave on demand, and `/sim/stats` says what really arrived.
@@ -13,6 +13,7 @@
 
 mod answer;
 mod api_error;
+mod apis;
 mod ask;
 mod completions;
 mod embeddings;

@@ -18,6 +18,7 @@ use tokio::{
 use crate::{
     answer::{self, Shape},
     api_error::ApiError,
+    apis,
     ask::Ask,
     completions, embeddings,
     paced::Pace,
@@ -117,6 +118,20 @@ impl Server {
                 let answered = match self.read(&head.headers, body).await {
                     Ok(body) => self.model(&path, &head.headers, &body, call).await,
                     Err(error) => Err((error, call)),
+                };
+                answered.unwrap_or_else(|(error, call)| responses::refusal(&error, call))
+            }
+            (&Method::POST, path) if apis::at(path).is_some() => {
+                let answered = match (apis::at(path), self.read(&head.headers, body).await) {
+                    (Some(api), Ok(body)) => {
+                        let credential = credential(&head.headers);
+                        let settings = &self.settings;
+                        apis::generate(api, &head.uri, &body, &credential, settings, call).await
+                    }
+                    (None, _) => {
+                        Err((ApiError::no_route(StatusCode::NOT_FOUND, &head.method, path), call))
+                    }
+                    (_, Err(error)) => Err((error, call)),
                 };
                 answered.unwrap_or_else(|(error, call)| responses::refusal(&error, call))
             }

@@ -8,7 +8,7 @@ use super::StartFault;
 use crate::{
     admin::{Health, Part},
     cache::{Cache, flight::Flights, reason::Reason, verdict::Ruling},
-    config::{Config, Policy, StoreKind, Upstream},
+    config::{Config, Policy, StoreKind},
     embed::{
         Embedder,
         local::{Local, LocalOptions},
@@ -18,7 +18,7 @@ use crate::{
         admission::Admission,
         tenant::{Tenants, tenant_key},
     },
-    observe::{self, AccessLog, Observer, PriceTable, Promise, Prompts, Settings, trace::Exporter},
+    observe::{AccessLog, Observer, PriceTable, Promise, Prompts, Settings, trace::Exporter},
     store::{
         VectorStore,
         embedded::{Embedded, EmbeddedOptions},
@@ -49,7 +49,7 @@ pub(super) async fn house(
     .map_err(|error| StartFault::Process(error.to_string()))?;
     let exporter = exporter(config, &observer);
     let upstreams = Upstreams::open(config)?;
-    let routes = routes(config, &observer);
+    promises(config, &upstreams, &observer);
     let key = tenant_key_of(config)?;
     let (embedder, store) = tiers(config, health).await;
     let cache = Cache::new(
@@ -67,7 +67,6 @@ pub(super) async fn house(
         cache: Arc::new(cache),
         flights: Flights::new(flight_bytes, config.cache.flights_bytes.bytes()),
         upstreams,
-        routes,
         observer: observer.clone(),
         tasks: TaskTracker::new(),
         config: config.clone(),
@@ -75,17 +74,17 @@ pub(super) async fn house(
     Ok(Opened { house: Arc::new(house), embedder, observer, exporter })
 }
 
-/// The metrics of each upstream, and what is promised of it.
-fn routes(config: &Config, observer: &Observer) -> Vec<Arc<observe::Route>> {
-    let route = |upstream: &Upstream| {
-        let route = observer.route(&upstream.name, "openai");
-        if let Some(budget) = upstream.budget {
-            let promise = Promise { budget: budget.get(), share: upstream.budget_share };
+/// The metrics of each upstream, and what is promised of it. Requests in its first dialect count
+/// from zero, those of its others from their first.
+pub(super) fn promises(config: &Config, upstreams: &Upstreams, observer: &Observer) {
+    for (settings, upstream) in config.upstream.iter().zip(upstreams.all()) {
+        let first = upstream.dialects().first().map_or("none", |dialect| dialect.name());
+        let route = observer.route(&settings.name, first);
+        if let Some(budget) = settings.budget {
+            let promise = Promise { budget: budget.get(), share: settings.budget_share };
             observer.promise(&route, promise);
         }
-        route
-    };
-    config.upstream.iter().map(route).collect()
+    }
 }
 
 /// Traces that cannot be sent are no reason not to serve.

@@ -2,9 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use arc_swap::{ArcSwap, Guard};
 use futures_util::future::BoxFuture;
 
-use super::explain::explain;
+use super::{explain::explain, reload::Reloader};
 use crate::{
     admin::{Entries, EntryView, Explained, PurgeMode, Question},
     cache::{Tier, entry::Entry, reason::Reason},
@@ -12,32 +13,43 @@ use crate::{
     embed::{Embedder as _, local::Local},
     exchange::House,
     fault::Fault,
+    front::{Tally, tls::ServerTls},
     observe::{
-        EmbedReport, FlightReport, MemoryReport, ReplicaReport, SemanticReport, Sources,
-        UpstreamReport, WritesReport, log::Dropped,
+        EmbedReport, FlightReport, FrontReport, MemoryReport, ReplicaReport, SemanticReport,
+        Sources, UpstreamReport, WritesReport, log::Dropped,
     },
     store::{EntryId, Selector, StoreFault, StoreReport},
 };
 
 /// Where reports come from.
 pub(super) struct Reports {
-    pub(super) house: Arc<House>,
+    pub(super) current: Arc<ArcSwap<House>>,
     pub(super) embedder: Option<Arc<Local>>,
     pub(super) dropped: Dropped,
+    pub(super) tally: Arc<Tally>,
+    pub(super) tls: Option<Arc<ServerTls>>,
+    pub(super) reloader: Arc<Reloader>,
+}
+
+impl Reports {
+    /// The house as it stands now.
+    fn house(&self) -> Guard<Arc<House>> {
+        self.current.load()
+    }
 }
 
 impl Sources for Reports {
     fn memory(&self) -> MemoryReport {
-        let (entries, bytes) = self.house.cache.memory();
-        MemoryReport { entries, bytes, max_bytes: self.house.config.cache.max_bytes.0 }
+        let (entries, bytes) = self.house().cache.memory();
+        MemoryReport { entries, bytes, max_bytes: self.house().config.cache.max_bytes.0 }
     }
 
     fn store(&self) -> Option<StoreReport> {
-        self.house.cache.store().map(|store| store.report())
+        self.house().cache.store().map(|store| store.report())
     }
 
     fn writes(&self) -> WritesReport {
-        let report = self.house.cache.writes();
+        let report = self.house().cache.writes();
         WritesReport {
             queued: report.queued,
             written_total: report.written,
@@ -54,7 +66,7 @@ impl Sources for Reports {
             dimension: identity.dimension as u64,
             threads: local.threads() as u64,
             queued: local.queued() as u64,
-            queue_max: self.house.config.embed.queue as u64,
+            queue_max: self.house().config.embed.queue as u64,
             trouble: None,
         })
     }
@@ -76,22 +88,24 @@ impl Sources for Reports {
         let upstream = |upstream: &Arc<crate::upstream::Upstream>| UpstreamReport {
             name: upstream.name().to_owned(),
             replicas: upstream.report().into_iter().map(replica).collect(),
+            failovers_total: upstream.failovers_total(),
+            hedges_total: upstream.hedges_total(),
         };
-        self.house.upstreams.all().iter().map(upstream).collect()
+        self.house().upstreams.all().iter().map(upstream).collect()
     }
 
     fn flights(&self) -> FlightReport {
-        let report = self.house.flights.report();
+        let report = self.house().flights.report();
         FlightReport {
             running: report.running,
             bytes: report.log_bytes,
-            max_bytes: self.house.config.cache.flights_bytes.0,
+            max_bytes: self.house().config.cache.flights_bytes.0,
             joined_total: report.joined,
         }
     }
 
     fn semantic(&self) -> SemanticReport {
-        let semantic = &self.house.config.cache.semantic;
+        let semantic = &self.house().config.cache.semantic;
         SemanticReport {
             policy: semantic.policy.name(),
             mode: match semantic.mode {
@@ -99,6 +113,20 @@ impl Sources for Reports {
                 Mode::Shadow => "shadow",
             },
             min_similarity: semantic.min_similarity,
+        }
+    }
+
+    fn front(&self) -> FrontReport {
+        let (reloads, reloads_refused) = self.reloader.counts();
+        let tls = self.tls.as_ref().map(|tls| tls.reloads());
+        FrontReport {
+            connections: self.tally.open() as u64,
+            accepted_total: self.tally.accepted(),
+            handshake_failures_total: self.tally.handshake_failures(),
+            stalls_total: self.tally.stalls(),
+            requests: self.house().admission.in_flight() as u64,
+            certificates: tls.map_or([0; 2], |tls| [tls.done(), tls.failed()]),
+            configurations: [reloads, reloads_refused],
         }
     }
 
@@ -110,20 +138,23 @@ impl Sources for Reports {
 impl Entries for Reports {
     fn get(&self, id: EntryId) -> BoxFuture<'_, Result<Option<EntryView>, StoreFault>> {
         Box::pin(async move {
-            let entry = self.house.cache.entry(id).await.map_err(fault)?;
+            let cache = self.house().cache.clone();
+            let entry = cache.entry(id).await.map_err(fault)?;
             Ok(entry.map(|(entry, tier)| view(&entry, tier)))
         })
     }
 
     fn delete(&self, id: EntryId) -> BoxFuture<'_, Result<u64, StoreFault>> {
-        Box::pin(self.house.cache.delete(id))
+        let cache = self.house().cache.clone();
+        Box::pin(async move { cache.delete(id).await })
     }
 
     fn purge(&self, selector: Selector, mode: PurgeMode) -> BoxFuture<'_, Result<u64, StoreFault>> {
         Box::pin(async move {
+            let cache = self.house().cache.clone();
             match mode {
-                PurgeMode::Count => self.house.cache.count(selector).await,
-                PurgeMode::Delete => self.house.cache.purge(selector).await,
+                PurgeMode::Count => cache.count(selector).await,
+                PurgeMode::Delete => cache.purge(selector).await,
             }
         })
     }
@@ -133,7 +164,8 @@ impl Entries for Reports {
         peer: SocketAddr,
         question: Question,
     ) -> BoxFuture<'_, Result<Explained, Fault>> {
-        Box::pin(explain(&self.house, peer, question))
+        let house = self.current.load_full();
+        Box::pin(async move { explain(&house, peer, question).await })
     }
 }
 

@@ -123,7 +123,7 @@ impl Cache {
         let begun = Instant::now();
         let standing = self.standing(key, prompt, &reading, &near, plan);
         told.times.verdict = begun.elapsed();
-        let policy = self.config.semantic.policy;
+        let policy = self.config().semantic.policy;
         let ruled = namespaces::ruled(policy, &standing.decision, &near, plan.min_similarity);
         told.verdict = Some(standing);
         let chosen = ruled?;
@@ -144,7 +144,7 @@ impl Cache {
         let begun = Instant::now();
         let record = store.get(key.id).await;
         told.times.by_id = begun.elapsed();
-        let max_bytes = self.config.max_entry.bytes();
+        let max_bytes = self.config().max_entry.bytes();
         let entry = record
             .map_err(|fault| Reason::from(&fault))?
             .and_then(|record| Entry::from_record(record, max_bytes));
@@ -168,7 +168,7 @@ impl Cache {
             Embedded::UnknownWords { .. } => return Err(Reason::UnknownWords),
         };
         let begun = Instant::now();
-        let limit = self.config.semantic.neighbours;
+        let limit = self.config().semantic.neighbours;
         let near = store.nearest(key.partition.clone(), vector, limit).await;
         times.search = begun.elapsed();
         let mut near = near.map_err(|fault| Reason::from(&fault))?;

@@ -5,7 +5,7 @@ use super::guards::{Alone, Guard};
 use crate::{
     embed::EmbedFault,
     store::StoreFault,
-    wire::{ExactOnly, NotStorable},
+    wire::{ExactOnly, NotStorable, Unread},
 };
 
 /// Why not.
@@ -19,6 +19,8 @@ pub enum Reason {
     NoScope,
     /// The dialect is not certain what the request says.
     Unreadable,
+    /// Its answer depends on what the server holds, or changes it.
+    Stateful,
     /// The request body is compressed.
     EncodedRequest,
     /// `x-reprise-mode: off`.
@@ -77,17 +79,20 @@ pub enum Reason {
     StoreUnavailable,
     /// The store failed.
     StoreFailed,
+    /// Some inputs of a batch were known, and the upstream was asked for the others.
+    PartialBatch,
     /// The answer is not kept.
     NotKept(NotStorable),
 }
 
 impl Reason {
     /// All names with which a request can pass the cache by or miss it: metrics begin at zero.
-    pub const NAMES: [&'static str; 57] = [
+    pub const NAMES: [&'static str; 62] = [
         "cache_off",
         "not_cacheable",
         "no_scope",
         "unreadable_request",
+        "stateful",
         "encoded_request",
         "mode_off",
         "no_store",
@@ -115,6 +120,9 @@ impl Reason {
         "last_turn_not_user",
         "no_text",
         "modality",
+        "not_a_question",
+        "continued",
+        "server_tools",
         "guard_number",
         "guard_qualifier",
         "guard_negation",
@@ -141,6 +149,7 @@ impl Reason {
         "audit",
         "explore",
         "suspended",
+        "partial_batch",
     ];
 
     /// The stable name.
@@ -150,6 +159,7 @@ impl Reason {
             Self::NotCacheable => "not_cacheable",
             Self::NoScope => "no_scope",
             Self::Unreadable => "unreadable_request",
+            Self::Stateful => "stateful",
             Self::EncodedRequest => "encoded_request",
             Self::ModeOff => "mode_off",
             Self::NoStore => "no_store",
@@ -179,6 +189,7 @@ impl Reason {
             Self::StoreBusy => "store_busy",
             Self::StoreUnavailable => "store_unavailable",
             Self::StoreFailed => "store_failed",
+            Self::PartialBatch => "partial_batch",
             Self::NotKept(why) => why.name(),
         }
     }
@@ -203,6 +214,15 @@ const fn guarded(guard: Guard) -> &'static str {
         Guard::Comparison => "guard_comparison",
         Guard::Script => "guard_script",
         Guard::Language => "guard_language",
+    }
+}
+
+impl From<Unread> for Reason {
+    fn from(why: Unread) -> Self {
+        match why {
+            Unread::Unreadable => Self::Unreadable,
+            Unread::Stateful => Self::Stateful,
+        }
     }
 }
 

@@ -110,7 +110,7 @@ impl Cache {
                 times,
             };
         }
-        let deadline = self.config.semantic.lookup_deadline.get();
+        let deadline = self.config().semantic.lookup_deadline.get();
         let steps = self.steps(key, &mut asked, plan, &mut embedding, &mut times);
         let found = tokio::time::timeout(deadline, steps).await;
         let mut outcome = found.unwrap_or(Err(Reason::LookupDeadline));
@@ -159,7 +159,7 @@ impl Cache {
         times.embed = begun.elapsed();
         let vector = vector?;
         let begun = Instant::now();
-        let limit = self.config.semantic.neighbours;
+        let limit = self.config().semantic.neighbours;
         let near = store.nearest(key.partition.clone(), vector, limit).await;
         times.search = begun.elapsed();
         let mut near = near.map_err(|fault| Reason::from(&fault))?;
@@ -194,7 +194,7 @@ impl Cache {
         let Some(reading) = &asked.reading else { return Err(Reason::SemanticOff) };
         let namespace = self.namespaces.of(&key.tenant, asked.model);
         let decision = namespaces::decide(&namespace, reading, near);
-        let policy = self.config.semantic.policy;
+        let policy = self.config().semantic.policy;
         let ruled = namespaces::ruled(policy, &decision, near, plan.min_similarity);
         asked.decision = Some(decision);
         ruled
@@ -217,7 +217,7 @@ impl Cache {
         id: crate::store::EntryId,
     ) -> Result<Option<Arc<Entry>>, Reason> {
         let record = store.get(id).await.map_err(|fault| Reason::from(&fault))?;
-        let max_bytes = self.config.max_entry.bytes();
+        let max_bytes = self.config().max_entry.bytes();
         let entry = record.and_then(|record| Entry::from_record(record, max_bytes));
         Ok(entry.map(|entry| {
             let entry = Arc::new(entry);

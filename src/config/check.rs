@@ -48,6 +48,12 @@ fn listen(config: &mut Config, wrong: &mut Wrong) {
     if tls.cert.is_some() != tls.key.is_some() {
         say(wrong, "tls", "tls.cert and tls.key belong together: one of them is not set");
     }
+    if tls.client_crl.is_some() && tls.client_ca.is_none() {
+        say(wrong, "tls.client_crl", "needs tls.client_ca, whose certificates it revokes");
+    }
+    if tls.alpn.is_empty() {
+        say(wrong, "tls.alpn", "is empty: name \"h2\", \"http/1.1\" or both, best first");
+    }
 }
 
 fn upstreams(upstreams: &[Upstream], wrong: &mut Wrong) {
@@ -86,11 +92,45 @@ fn upstreams(upstreams: &[Upstream], wrong: &mut Wrong) {
             say(wrong, &key("budget_share"), "expected a share in (0, 1): 0.99 is 99 %");
         }
         for route in &upstream.routes {
+            let headers = format!("{:?}", upstream.headers);
             if !route.starts_with('/') {
                 say(wrong, &key("routes"), format!("`{route}` must begin with `/`"));
-            } else if !routes.insert(route) {
-                say(wrong, &key("routes"), format!("`{route}` is already another upstream's"));
+            } else if !routes.insert((route, headers, &upstream.models)) {
+                let message = format!(
+                    "`{route}` is already another upstream's: tell them apart by `models` or \
+                     `headers`"
+                );
+                say(wrong, &key("routes"), message);
             }
+        }
+        if upstream.cert.is_some() != upstream.key.is_some() {
+            say(wrong, &key("cert"), "cert and key belong together: one of them is not set");
+        }
+        if upstream.hedge.is_some_and(|after| after.get().is_zero()) {
+            say(wrong, &key("hedge"), "must be longer than zero, or \"\" for never");
+        }
+        if !(upstream.hedge_share > 0.0 && upstream.hedge_share <= 1.0) {
+            say(wrong, &key("hedge_share"), "expected a share in (0, 1]: 0.05 is 5 %");
+        }
+    }
+    failover(upstreams, wrong);
+}
+
+/// Whoever stands in must exist, be another, and understand the same requests.
+fn failover(upstreams: &[Upstream], wrong: &mut Wrong) {
+    for (index, upstream) in upstreams.iter().enumerate() {
+        for name in &upstream.failover {
+            let message = match upstreams.iter().find(|one| one.name == *name) {
+                None => format!("no upstream is named `{name}`"),
+                Some(one) if one.name == upstream.name => {
+                    "an upstream cannot stand in for itself".into()
+                }
+                Some(one) if one.dialect != upstream.dialect => {
+                    format!("`{name}` speaks another dialect: it would not understand the request")
+                }
+                Some(_) => continue,
+            };
+            say(wrong, &format!("upstream[{index}].failover"), message);
         }
     }
 }
@@ -131,6 +171,12 @@ fn semantic(config: &Config, wrong: &mut Wrong) {
         if Guard::from_name(guard).is_none() {
             let known = Guard::ALL.map(Guard::name).join("`, `");
             say(wrong, "cache.semantic.guards", format!("unknown guard `{guard}`: `{known}`"));
+        }
+    }
+    for (index, template) in config.cache.template.iter().enumerate() {
+        if template.after.is_empty() {
+            let key = format!("cache.template[{index}].after");
+            say(wrong, &key, "is missing: the text before the question, such as \"Question:\"");
         }
     }
     if config.cache.max_temperature.is_nan() || config.cache.max_temperature < 0.0 {
@@ -206,7 +252,7 @@ fn limits(config: &Config, wrong: &mut Wrong) {
 
 /// Durations that stop the service when they are zero.
 fn durations(config: &Config, wrong: &mut Wrong) {
-    let never_zero: [(&str, Span); 14] = [
+    let never_zero: [(&str, Span); 15] = [
         ("limits.header_time", config.limits.header_time),
         ("limits.handshake_time", config.limits.handshake_time),
         ("limits.body_idle", config.limits.body_idle),
@@ -215,6 +261,7 @@ fn durations(config: &Config, wrong: &mut Wrong) {
         ("timeouts.connect", config.timeouts.connect),
         ("timeouts.handshake", config.timeouts.handshake),
         ("timeouts.first_byte", config.timeouts.first_byte),
+        ("timeouts.first_token", config.timeouts.first_token),
         ("timeouts.idle", config.timeouts.idle),
         ("timeouts.lifetime", config.timeouts.lifetime),
         ("timeouts.pool_idle", config.timeouts.pool_idle),

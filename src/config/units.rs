@@ -1,24 +1,28 @@
 //! Durations and sizes as people write them, and strings that may be empty to mean "not set".
 
-use std::{str::FromStr, time::Duration};
+use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, de::Error};
 
-use super::ScopeRule;
+use super::{Headers, ScopeRule};
 
 /// A duration written as `"250ms"`, `"5s"`, `"10m"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |_| format!("expected a duration such as \"250ms\" or \"5m\", not \"{text}\"");
+        humantime::parse_duration(text).map(Self).map_err(wrong)
+    }
+}
+
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        humantime::parse_duration(&text).map(Self).map_err(|_| {
-            D::Error::custom(format!(
-                "expected a duration such as \"250ms\" or \"5m\", not \"{text}\""
-            ))
-        })
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -76,6 +80,21 @@ pub(super) fn header_names<'de, D: Deserializer<'de>>(
         name.parse().map_err(|_| D::Error::custom(format!("`{name}` is not a header's name")))
     };
     names.into_iter().map(parse).collect()
+}
+
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let pairs = BTreeMap::<String, String>::deserialize(from)?;
+        let parse = |(name, value): (String, String)| {
+            let name: http::HeaderName =
+                name.parse().map_err(|_| D::Error::custom(format!("`{name}` is not a header")))?;
+            let value = value
+                .parse()
+                .map_err(|_| D::Error::custom(format!("{name}: not a header's value")))?;
+            Ok((name, value))
+        };
+        pairs.into_iter().map(parse).collect::<Result<_, _>>().map(Self)
+    }
 }
 
 impl<'de> Deserialize<'de> for ScopeRule {

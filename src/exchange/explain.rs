@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 
-use super::{House, cacheable, dialect, hygiene, key, no_route};
+use super::{House, Keying, cacheable, call, hygiene, routing};
 use crate::{
     cache::{
         explain::Explanation,
@@ -31,7 +31,7 @@ pub struct Told {
     /// The upstream's name.
     pub route: String,
     /// The upstream's dialect.
-    pub dialect: &'static str,
+    pub dialect: String,
     /// The model, where the body could be read.
     pub model: Option<String>,
     /// The last user turn, where there is one.
@@ -53,33 +53,41 @@ impl House {
         request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_static("reprise"));
         let (mut parts, ()) = request.into_parts();
         hygiene::request(&mut parts, &peer)?;
-        let upstream = self.upstreams.route(parts.uri.path()).ok_or_else(|| no_route(&parts))?;
-        let dialect = dialect(upstream);
+        let upstream = routing::route(self, &parts, None)?;
+        let spoken = upstream.dialects().at(parts.uri.path());
         let mut told = Told {
             route: upstream.name().to_owned(),
-            dialect: dialect.name(),
+            dialect: spoken.map_or("none", |dialect| dialect.name()).to_owned(),
             model: None,
             question: None,
             cache: Err(Reason::Unreadable),
         };
-        let scope = match cacheable(self, dialect, &parts) {
-            Ok(scope) => scope,
+        let (scope, dialect) = match cacheable(self, &upstream, &parts) {
+            Ok(known) => known,
             Err(reason) => {
                 told.cache = Err(reason);
                 return Ok(told);
             }
         };
         let control = Control::read(&parts.headers)?;
-        let ignored = &self.config.cache.ignore_fields;
-        let Ok(prompt) = dialect.read(parts.uri.path(), &asked.body, ignored) else {
-            return Ok(told);
+        let prompt = match dialect.read(call(self, &parts, &asked.body)) {
+            Ok(prompt) => prompt,
+            Err(why) => {
+                told.cache = Err(why.into());
+                return Ok(told);
+            }
         };
+        let upstream = routing::route(self, &parts, Some(&prompt.model))?;
+        upstream.name().clone_into(&mut told.route);
         told.model = Some(prompt.model.to_string());
         told.question = prompt.question.as_ref().ok().map(ToString::to_string);
         told.cache = match policy::decide(&self.config.cache, &control, &prompt) {
             Err(reason) => Err(reason),
             Ok(plan) => {
-                let key = key(self, &scope, &control, upstream, dialect, &parts, &prompt);
+                let (house, upstream, parts) = (self, &*upstream, &parts);
+                let dialect = &*dialect;
+                let keying = Keying { house, scope, control: &control, upstream, dialect, parts };
+                let key = keying.key(&prompt);
                 let explanation = self.cache.explain(&key, &prompt, &plan).await;
                 Ok((key, explanation))
             }

@@ -1,11 +1,13 @@
 //! Answers that the cache has no part in: forwarded untouched, streaming both ways.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{Response, request::Parts};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
-use super::{Body, House, report};
+use super::{Body, House, report, routing};
 use crate::{
     cache::reason::Reason,
     fault::Fault,
@@ -17,42 +19,41 @@ use crate::{
 /// Forwards a request as it streams in, untouched.
 pub(super) async fn pass_through(
     house: &House,
-    upstream: &Upstream,
+    upstream: &Arc<Upstream>,
     parts: &mut Parts,
     incoming: Incoming,
     reason: Reason,
     record: &mut RecordGuard,
 ) -> Result<Response<Body>, Fault> {
-    let body = if incoming.is_end_stream() {
-        Outgoing::Whole(Bytes::new())
-    } else {
-        let idle = house.config.limits.body_idle.get();
-        Outgoing::Stream(Upload::new(incoming, idle).boxed())
-    };
-    send(upstream, parts, body, reason, record).await
+    if incoming.is_end_stream() {
+        return forward(house, upstream, parts, Bytes::new(), reason, record).await;
+    }
+    record.reason = Some(reason.name());
+    hygiene::strip_control(&mut parts.headers);
+    let idle = house.config.limits.body_idle.get();
+    let body = Outgoing::Stream(Upload::new(incoming, idle).boxed());
+    let reply = upstream.send(parts.clone(), body).await?;
+    Ok(passed(reply, reason, record))
 }
 
-/// Forwards a request that was read already, with its own bytes.
+/// Forwards a request that is all here, with its own bytes.
 pub(super) async fn forward(
-    upstream: &Upstream,
+    house: &House,
+    upstream: &Arc<Upstream>,
     parts: &mut Parts,
     body: Bytes,
     reason: Reason,
     record: &mut RecordGuard,
 ) -> Result<Response<Body>, Fault> {
-    send(upstream, parts, Outgoing::Whole(body), reason, record).await
-}
-
-async fn send(
-    upstream: &Upstream,
-    parts: &mut Parts,
-    body: Outgoing,
-    reason: Reason,
-    record: &mut RecordGuard,
-) -> Result<Response<Body>, Fault> {
     record.reason = Some(reason.name());
     hygiene::strip_control(&mut parts.headers);
-    let Reply { head, body, timing, replica, .. } = upstream.send(parts.clone(), body).await?;
+    let errand = routing::Errand { head: parts, body: &body, call: None };
+    let reply = routing::ask(house, upstream, errand).await?;
+    Ok(passed(reply, reason, record))
+}
+
+fn passed(reply: Reply, reason: Reason, record: &mut RecordGuard) -> Response<Body> {
+    let Reply { head, body, timing, replica, .. } = reply;
     record.outcome = Outcome::Bypass;
     record.replica = Some(replica);
     record.stages.record(Stage::Queue, timing.queue);
@@ -60,5 +61,5 @@ async fn send(
         record.stages.record(Stage::Connect, connect);
     }
     record.stages.record(Stage::First, timing.first_byte);
-    Ok(report::bypass(head, reason, Body::direct(body)))
+    report::bypass(head, reason, Body::direct(body))
 }

@@ -12,7 +12,11 @@ use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::House;
+use super::{
+    House,
+    batch::{self, Item},
+    routing,
+};
 use crate::{
     cache::{
         entry::{Entry, now_ms},
@@ -29,7 +33,7 @@ use crate::{
     fault::Fault,
     front::hygiene,
     observe::TraceContext,
-    upstream::{Outgoing, Prefix, Reply, ReplyBody, Timing, Upstream},
+    upstream::{Call, Prefix, Reply, ReplyBody, Timing, Upstream},
     wire::{Dialect, NotStorable, Prompt},
 };
 
@@ -41,13 +45,15 @@ const EMBED_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Errand {
     pub(super) house: Arc<House>,
     pub(super) upstream: Arc<Upstream>,
-    pub(super) dialect: &'static dyn Dialect,
+    pub(super) dialect: Arc<dyn Dialect>,
     pub(super) key: Key,
     pub(super) prompt: Prompt,
     pub(super) plan: Plan,
     pub(super) head: Parts,
     pub(super) body: Bytes,
     pub(super) tags: Vec<String>,
+    /// The inputs of a batch, each as it would be asked alone.
+    pub(super) items: Arc<[Item]>,
     /// What the memory tier said, where it said more than "nothing".
     pub(super) known: Option<Reason>,
     /// The place in a trace of the request that began it.
@@ -147,7 +153,8 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
     match drained {
         Drained::Kept(answer) => {
             let text = answer.text.clone();
-            let mut entry = entry(&errand, answer, content_type, took);
+            let item = Item { key: errand.key.clone(), prompt: errand.prompt.clone() };
+            let mut entry = entry(&errand, &item, answer, content_type, took);
             if volatile {
                 let most = cache.config().semantic.volatile_ttl.get();
                 let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
@@ -156,12 +163,15 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
             let entry = Arc::new(entry);
             // In this order: whoever sees the end of the stream finds the answer in the cache.
             cache.remember(entry.clone());
+            if !errand.items.is_empty() {
+                batch::learn(&errand, &entry);
+            }
             lead.land(Landing::Kept(entry.clone()));
             writer.finish(Ok(()));
             let vector = embedding.settle(EMBED_PATIENCE).await;
             let placement = match &decision {
                 Some(decision) => {
-                    let text_of = |entry: &Entry| text_of(errand.dialect, entry);
+                    let text_of = |entry: &Entry| text_of(&*errand.dialect, entry);
                     let (key, model) = (&errand.key, &errand.prompt.model);
                     cache.learn(key, model, decision, &text, text_of).await
                 }
@@ -183,17 +193,24 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
 }
 
 /// Sends the request as the client wrote it, without what was meant for us.
-async fn ask(errand: &Errand) -> Result<Reply, Fault> {
+pub(super) async fn ask(errand: &Errand) -> Result<Reply, Fault> {
     let mut head = errand.head.clone();
     hygiene::strip_control(&mut head.headers);
     // A compressed answer could be neither checked nor reshaped.
     head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    let upstream = &errand.upstream;
-    let prefix = upstream.uses_prefix().then(|| Prefix::of([errand.prompt.opening.as_slice()]));
-    upstream.send_near(head, Outgoing::Whole(errand.body.clone()), prefix).await
+    let (dialect, shape) = (&*errand.dialect, errand.prompt.shape);
+    let upstreams = &errand.house.upstreams;
+    let all = std::iter::once(&errand.upstream).chain(upstreams.after(&errand.upstream));
+    let prefix = all.into_iter().any(|upstream| upstream.uses_prefix());
+    let call = Call {
+        prefix: prefix.then(|| Prefix::of([errand.prompt.opening.as_slice()])),
+        ears: shape.is_events().then_some((dialect, shape)),
+    };
+    let wanted = routing::Errand { head: &head, body: &errand.body, call: Some(call) };
+    routing::ask(&errand.house, &errand.upstream, wanted).await
 }
 
-fn not_storable(status: StatusCode, headers: &HeaderMap) -> Option<NotStorable> {
+pub(super) fn not_storable(status: StatusCode, headers: &HeaderMap) -> Option<NotStorable> {
     if status != StatusCode::OK {
         return Some(NotStorable::Status);
     }
@@ -219,10 +236,10 @@ fn text_of(dialect: &dyn Dialect, entry: &Entry) -> Option<String> {
 }
 
 /// A complete answer's body with what was heard of it.
-struct Complete {
-    body: Bytes,
-    text: String,
-    usage: Option<crate::wire::Usage>,
+pub(super) struct Complete {
+    pub(super) body: Bytes,
+    pub(super) text: String,
+    pub(super) usage: Option<crate::wire::Usage>,
 }
 
 enum Drained {
@@ -284,19 +301,25 @@ async fn drain(
     }
 }
 
-fn entry(errand: &Errand, answer: Complete, content_type: String, took: Duration) -> Entry {
+pub(super) fn entry(
+    errand: &Errand,
+    item: &Item,
+    answer: Complete,
+    content_type: String,
+    took: Duration,
+) -> Entry {
     let now = now_ms();
     let ttl = u64::try_from(errand.plan.ttl.as_millis()).unwrap_or(u64::MAX);
     Entry {
-        id: errand.key.id,
-        fingerprint: errand.key.fingerprint,
-        partition: errand.key.partition.clone(),
-        tenant: errand.key.tenant.clone(),
-        model: errand.prompt.model.clone(),
+        id: item.key.id,
+        fingerprint: item.key.fingerprint,
+        partition: item.key.partition.clone(),
+        tenant: item.key.tenant.clone(),
+        model: item.prompt.model.clone(),
         route: Arc::from(errand.upstream.name()),
         tags: errand.tags.clone(),
-        question: errand.prompt.question.as_ref().ok().cloned(),
-        shape: errand.prompt.shape,
+        question: item.prompt.question.as_ref().ok().cloned(),
+        shape: item.prompt.shape,
         content_type,
         body: answer.body,
         usage: answer.usage,

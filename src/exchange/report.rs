@@ -8,7 +8,11 @@ use sfv::{Integer, ListSerializer, TokenRef, key_ref, token_ref};
 
 use super::{AnswerHead, Body};
 use crate::{
-    cache::{Hit, HitKind, entry::now_ms, reason::Reason},
+    cache::{
+        Hit, HitKind,
+        entry::{Entry, now_ms},
+        reason::Reason,
+    },
     fault::{Fault, Kind, Whose},
     front::hygiene,
     observe::{Outcome, Record},
@@ -24,7 +28,12 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// A kept answer, replayed.
-pub(super) fn hit(hit: &Hit, content_type: &str, body: Bytes) -> Response<Body> {
+pub(super) fn hit(
+    hit: &Hit,
+    content_type: &str,
+    more: Option<(HeaderName, HeaderValue)>,
+    body: Bytes,
+) -> Response<Body> {
     let now = now_ms();
     let mut headers = HeaderMap::with_capacity(10);
     let content_type = HeaderValue::from_str(content_type);
@@ -33,6 +42,7 @@ pub(super) fn hit(hit: &Hit, content_type: &str, body: Bytes) -> Response<Body> 
         content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")),
     );
     headers.insert(header::CONTENT_LENGTH, body.len().into());
+    headers.extend(more);
     streaming(&mut headers);
     headers.insert(header::AGE, hit.entry.age(now).as_secs().into());
     headers.insert(X_CACHE, HeaderValue::from_static("HIT"));
@@ -52,6 +62,43 @@ pub(super) fn hit(hit: &Hit, content_type: &str, body: Bytes) -> Response<Body> 
         .parameter(key_ref("hit"), true)
         .parameter(key_ref("ttl"), ttl)
         .parameter(key_ref("detail"), detail);
+    append(&mut headers, list);
+    let mut response = Response::new(Body::whole(body));
+    *response.headers_mut() = headers;
+    response
+}
+
+/// A batch whose inputs were all known; `soonest` is the first of their answers to expire.
+pub(super) fn batch_hit(soonest: &Entry, body: Bytes) -> Response<Body> {
+    let now = now_ms();
+    let ttl = Integer::try_from(soonest.ttl_seconds(now)).unwrap_or(Integer::MAX);
+    let mut list = ListSerializer::new();
+    list.bare_item(token_ref("reprise"))
+        .parameter(key_ref("hit"), true)
+        .parameter(key_ref("ttl"), ttl)
+        .parameter(key_ref("detail"), token_ref("exact"));
+    let mut response = composed(body, "HIT", list);
+    response.headers_mut().insert(header::AGE, soonest.age(now).as_secs().into());
+    response
+}
+
+/// A batch of which the upstream was asked for a part.
+pub(super) fn partial_batch(body: Bytes) -> Response<Body> {
+    let mut list = ListSerializer::new();
+    list.bare_item(token_ref("reprise"))
+        .parameter(key_ref("fwd"), token_ref("miss"))
+        .parameter(key_ref("fwd-status"), Integer::from(200))
+        .parameter(key_ref("stored"), true)
+        .parameter(key_ref("detail"), detail(Reason::PartialBatch.name()));
+    composed(body, "MISS", list)
+}
+
+/// An answer that we put together: none of its headers are an upstream's.
+fn composed(body: Bytes, x_cache: &'static str, list: ListSerializer<String>) -> Response<Body> {
+    let mut headers = HeaderMap::with_capacity(6);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_LENGTH, body.len().into());
+    headers.insert(X_CACHE, HeaderValue::from_static(x_cache));
     append(&mut headers, list);
     let mut response = Response::new(Body::whole(body));
     *response.headers_mut() = headers;
@@ -124,7 +171,7 @@ pub(super) fn bypass(mut head: Parts, reason: Reason, body: Body) -> Response<Bo
 /// An error of ours, in the shape that the client's library reads.
 pub(super) fn refusal(
     fault: &Fault,
-    dialect: Option<&'static dyn Dialect>,
+    dialect: Option<&dyn Dialect>,
     record: &Record,
 ) -> Response<Body> {
     let body = dialect.map_or_else(|| fault.plain_json(), |dialect| dialect.error(fault));

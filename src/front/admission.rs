@@ -1,8 +1,15 @@
 //! Admission: how many requests may be in flight at once.
 
-use std::{sync::Arc, time::Duration};
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::{
+    sync::{
+        Arc,
+        atomic::{
+            AtomicUsize,
+            Ordering::{AcqRel, Acquire, Relaxed},
+        },
+    },
+    time::Duration,
+};
 
 use crate::fault::{Fault, Kind};
 
@@ -11,31 +18,39 @@ use crate::fault::{Fault, Kind};
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The door: `limit` requests inside at once, nobody queues. A queue would only turn overload into
-/// latency; whoever is over the limit learns it at once and can go elsewhere.
+/// latency; whoever is over the limit learns it at once and can go elsewhere. Clones are the same
+/// door.
 #[derive(Clone, Debug)]
-pub struct Admission {
-    inside: Arc<Semaphore>,
-    limit: usize,
+pub struct Admission(Arc<Door>);
+
+#[derive(Debug)]
+struct Door {
+    inside: AtomicUsize,
+    limit: AtomicUsize,
 }
 
 /// Proof that one request is inside. Hold it in the response body: it is over when the body is.
 #[derive(Debug)]
 #[must_use = "dropping it ends the request's admission"]
-pub struct Admitted {
-    _permit: OwnedSemaphorePermit,
-}
+pub struct Admitted(Arc<Door>);
 
 impl Admission {
     /// A door for `limit` requests.
     pub fn new(limit: usize) -> Self {
-        let limit = limit.min(Semaphore::MAX_PERMITS);
-        Self { inside: Arc::new(Semaphore::new(limit)), limit }
+        Self(Arc::new(Door { inside: AtomicUsize::new(0), limit: AtomicUsize::new(limit) }))
+    }
+
+    /// Another limit from now on. Whoever is inside stays.
+    pub fn resize(&self, limit: usize) {
+        self.0.limit.store(limit, Relaxed);
     }
 
     /// Takes a place, or says [`Kind::Overloaded`] with a `Retry-After`.
     pub fn admit(&self) -> Result<Admitted, Fault> {
-        match Arc::clone(&self.inside).try_acquire_owned() {
-            Ok(permit) => Ok(Admitted { _permit: permit }),
+        let limit = self.0.limit.load(Relaxed);
+        let enter = |inside: usize| (inside < limit).then_some(inside + 1);
+        match self.0.inside.fetch_update(AcqRel, Acquire, enter) {
+            Ok(_) => Ok(Admitted(Arc::clone(&self.0))),
             Err(_) => Err(Fault::new(Kind::Overloaded, "too many requests in flight; try again")
                 .safe_to_retry()
                 .retry_after(RETRY_AFTER)),
@@ -44,7 +59,13 @@ impl Admission {
 
     /// Requests inside now.
     pub fn in_flight(&self) -> usize {
-        self.limit - self.inside.available_permits()
+        self.0.inside.load(Acquire)
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.0.inside.fetch_sub(1, AcqRel);
     }
 }
 
@@ -65,6 +86,22 @@ mod tests {
         drop(first);
         assert_eq!(door.in_flight(), 1);
         let _third = door.admit().unwrap();
+    }
+
+    #[test]
+    fn a_smaller_door_lets_nobody_in_until_enough_have_left() {
+        let door = Admission::new(3);
+        let inside = [door.admit(), door.admit(), door.admit()];
+        door.resize(2);
+        let [first, second, _third] = inside;
+        assert!(door.admit().is_err());
+        drop(first);
+        assert!(door.admit().is_err());
+        drop(second);
+        let _fourth = door.admit().unwrap();
+        door.resize(3);
+        let _fifth = door.admit().unwrap();
+        assert!(door.admit().is_err());
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub(super) struct Shared<H> {
     either: Builder<Streams>,
     /// After ALPN has settled on HTTP/2.
     http2: Builder<Streams>,
-    tls: Option<ServerTls>,
+    tls: Option<Arc<ServerTls>>,
     handshakes: Semaphore,
     slots: Arc<Semaphore>,
     tracker: TaskTracker,
@@ -117,9 +117,16 @@ pub(super) async fn run<H: Handler>(front: Front, handler: H, signals: Signals) 
         tally,
     });
     let accepting = join_all(listeners.into_iter().map(|one| accept(one, Arc::clone(&shared))));
+    let watching = async {
+        match &shared.tls {
+            Some(tls) => tls.watch().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         () = signals.drain.cancelled() => {}
         () = signals.abort.cancelled() => {}
+        () = watching => {}
         // Only when there is nothing to listen on.
         _ = accepting => {}
     }

@@ -1,7 +1,10 @@
 //! The server side of TLS: certificates from PEM files, TLS 1.2 and 1.3 by rustls on aws-lc-rs.
 
+mod names;
+mod watch;
+
 use std::{
-    fmt, io,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -10,14 +13,22 @@ use arc_swap::ArcSwap;
 use rustls::{
     ServerConfig, SupportedProtocolVersion,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem, pem::PemObject as _},
-    server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache},
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    server::{
+        NoClientAuth, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions,
+        WebPkiClientVerifier, danger::ClientCertVerifier,
+    },
     sign::CertifiedKey,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::config::{Tls, TlsVersion};
+use self::{names::Certificates, watch::Reloads};
+pub use crate::config::Alpn;
+use crate::{
+    config::{Tls, TlsVersion},
+    pem::{self, PemError},
+};
 
 /// Names that a self-signed certificate is good for.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -31,38 +42,12 @@ pub struct TlsInfo {
     pub alpn: Option<Alpn>,
 }
 
-/// The application protocols that we offer, best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Alpn {
-    /// HTTP/2.
-    H2,
-    /// HTTP/1.1.
-    Http11,
-}
-
 /// Why certificates cannot be used. Each message names the file and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file is missing or may not be read.
-    #[error("{key}: cannot read {}: {source}", path.display())]
-    Read {
-        /// The configuration key.
-        key: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A file is not what its key says.
-    #[error("{key}: {}: {problem}", path.display())]
-    Content {
-        /// The configuration key.
-        key: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What was expected.
-        problem: String,
-    },
+    /// A file cannot be used.
+    #[error(transparent)]
+    File(#[from] PemError),
     /// Both files are well-formed, but belong to different certificates.
     #[error("tls: the key in {} does not belong to the certificate in {}", key.display(), cert.display())]
     Mismatch {
@@ -79,32 +64,53 @@ pub enum TlsError {
     Library(String),
 }
 
-/// What every handshake uses.
+/// What every handshake uses, exchangeable while others are under way.
 #[derive(Debug)]
 pub struct ServerTls {
+    current: ArcSwap<Loaded>,
+    /// Sessions remembered for resumption.
+    sessions: usize,
+    reloads: Reloads,
+}
+
+/// Settings whose files were read and found good.
+#[derive(Debug)]
+pub struct Loaded {
     config: Arc<ServerConfig>,
+    settings: Tls,
+    /// Of all files, taken before they were read.
+    files: blake3::Hash,
+    /// Of those that say which clients to trust.
+    trust: blake3::Hash,
 }
 
 impl ServerTls {
     /// Loads what `tls` names. `connections` sizes the session cache.
+    ///
+    /// # Errors
+    /// Files that cannot be used.
     pub fn new(tls: &Tls, connections: usize) -> Result<Self, TlsError> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let certificates = Certificates::new(load(tls, &provider)?);
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions(tls.min_version))
-            .map_err(library)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(certificates));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        // Resumption: stateless tickets under keys that rotate every six hours and die after
-        // twelve; a session cache for TLS 1.2 clients that do not take tickets. rustls's own cache
-        // holds 256 sessions, far below what a busy front sees between two visits of one client.
-        config.ticketer = aws_lc_rs::Ticketer::new().map_err(library)?;
-        config.session_storage = ServerSessionMemoryCache::new(connections);
-        config.send_tls13_tickets = 2;
-        // 0-RTT data can be replayed by who recorded it, and every POST here costs money.
-        config.max_early_data_size = 0;
-        Ok(Self { config: Arc::new(config) })
+        let loaded = Loaded::read(tls, connections, None)?;
+        let current = ArcSwap::from_pointee(loaded);
+        Ok(Self { current, sessions: connections, reloads: Reloads::default() })
+    }
+
+    /// Reads the files that `tls` names without using them yet.
+    ///
+    /// # Errors
+    /// Files that cannot be used; nothing has changed then.
+    pub fn load(&self, tls: &Tls) -> Result<Loaded, TlsError> {
+        Loaded::read(tls, self.sessions, Some(&self.current.load()))
+    }
+
+    /// Every handshake from now on uses `loaded`; connections go on as they are.
+    pub fn publish(&self, loaded: Loaded) {
+        self.current.store(Arc::new(loaded));
+    }
+
+    /// Counts of files taken over and refused.
+    pub const fn reloads(&self) -> &Reloads {
+        &self.reloads
     }
 
     /// The handshake. The caller bounds its time.
@@ -112,7 +118,8 @@ impl ServerTls {
     where
         I: AsyncRead + AsyncWrite + Unpin,
     {
-        let stream = TlsAcceptor::from(Arc::clone(&self.config)).accept(io).await?;
+        let config = Arc::clone(&self.current.load().config);
+        let stream = TlsAcceptor::from(config).accept(io).await?;
         let session = stream.get_ref().1;
         let version = match session.protocol_version() {
             Some(rustls::ProtocolVersion::TLSv1_3) => TlsVersion::V13,
@@ -127,27 +134,57 @@ impl ServerTls {
     }
 }
 
-/// The certificate that a handshake presents, exchangeable while others are under way.
-struct Certificates {
-    current: ArcSwap<CertifiedKey>,
-}
-
-impl Certificates {
-    fn new(first: CertifiedKey) -> Self {
-        Self { current: ArcSwap::from_pointee(first) }
+impl Loaded {
+    /// `before` is what handshakes use now: its sessions stay good while the same clients are
+    /// trusted, and a self-signed certificate stays the same.
+    fn read(tls: &Tls, sessions: usize, before: Option<&Self>) -> Result<Self, TlsError> {
+        let (files, trust) = (pem::digest(files(tls)), trust(tls));
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let kept = before.filter(|before| tls.self_signed && before.settings.self_signed);
+        let certificates = match kept {
+            Some(before) => Arc::clone(&before.config.cert_resolver),
+            None => Arc::new(Certificates::new(certificates(tls, &provider)?)),
+        };
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(versions(tls.min_version))
+            .map_err(library)?
+            .with_client_cert_verifier(clients(tls, provider)?)
+            .with_cert_resolver(certificates);
+        config.alpn_protocols = tls.alpn.iter().map(|name| name.wire().to_vec()).collect();
+        (config.ticketer, config.session_storage) = match before.filter(|it| it.trust == trust) {
+            Some(before) => (before.config.ticketer.clone(), before.config.session_storage.clone()),
+            None => resumption(sessions)?,
+        };
+        config.send_tls13_tickets = 2;
+        // 0-RTT data can be replayed by who recorded it, and every POST here costs money.
+        config.max_early_data_size = 0;
+        Ok(Self { config: Arc::new(config), settings: tls.clone(), files, trust })
     }
 }
 
-impl fmt::Debug for Certificates {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("Certificates")
-    }
+type Resumption = (Arc<dyn ProducesTickets>, Arc<dyn StoresServerSessions>);
+
+/// Stateless tickets under keys that rotate every six hours and die after twelve; a session cache
+/// for TLS 1.2 clients that do not take tickets. rustls's own cache holds 256 sessions, far below
+/// what a busy front sees between two visits of one client.
+///
+/// A resumed session brings its client's certificate along, unchecked: whoever trusts other clients
+/// than before must begin with new ones.
+fn resumption(sessions: usize) -> Result<Resumption, TlsError> {
+    let tickets = aws_lc_rs::Ticketer::new().map_err(library)?;
+    Ok((tickets, ServerSessionMemoryCache::new(sessions)))
 }
 
-impl ResolvesServerCert for Certificates {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.load_full())
-    }
+/// Every file that `tls` names.
+fn files(tls: &Tls) -> Vec<&Path> {
+    let more = tls.certificates.iter().flat_map(|pair| [&pair.cert, &pair.key]);
+    let one = [&tls.cert, &tls.key, &tls.client_ca, &tls.client_crl].into_iter().flatten();
+    one.chain(more).map(PathBuf::as_path).collect()
+}
+
+/// What the settings say about whom to trust.
+fn trust(tls: &Tls) -> blake3::Hash {
+    pem::digest([&tls.client_ca, &tls.client_crl].into_iter().flatten().map(PathBuf::as_path))
 }
 
 /// Best first.
@@ -160,12 +197,34 @@ fn versions(oldest: TlsVersion) -> &'static [&'static SupportedProtocolVersion] 
 
 static TLS13_ALONE: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
-fn load(tls: &Tls, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
-    if tls.self_signed {
-        return self_signed(provider);
+/// Which clients may connect. Where there are lists, each certificate of a chain must be covered by
+/// one: a list that is missing must not let a revoked client in.
+fn clients(
+    tls: &Tls,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let Some(ca) = &tls.client_ca else { return Ok(Arc::new(NoClientAuth)) };
+    let roots = Arc::new(pem::roots("tls.client_ca", ca)?);
+    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
+    if let Some(lists) = &tls.client_crl {
+        builder = builder.with_crls(pem::revoked("tls.client_crl", lists)?);
     }
-    let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else { return Err(TlsError::Unset) };
-    from_files(cert, key, provider)
+    builder.build().map_err(|error| TlsError::Library(error.to_string()))
+}
+
+/// The certificate for whoever names no other comes first.
+fn certificates(tls: &Tls, provider: &CryptoProvider) -> Result<Vec<CertifiedKey>, TlsError> {
+    let mut all = Vec::new();
+    if tls.self_signed {
+        all.push(self_signed(provider)?);
+    } else {
+        let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else { return Err(TlsError::Unset) };
+        all.push(from_files(cert, key, provider)?);
+    }
+    for pair in &tls.certificates {
+        all.push(from_files(&pair.cert, &pair.key, provider)?);
+    }
+    Ok(all)
 }
 
 fn self_signed(provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
@@ -181,54 +240,36 @@ fn from_files(
     key: &Path,
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, TlsError> {
-    let chain = read("tls.cert", cert)?;
-    let chain = CertificateDer::pem_slice_iter(&chain)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| content("tls.cert", cert, &error))?;
-    if chain.is_empty() {
-        return Err(content("tls.cert", cert, &pem::Error::NoItemsFound));
-    }
-    let secret = read("tls.key", key)?;
-    let secret =
-        PrivateKeyDer::from_pem_slice(&secret).map_err(|error| content("tls.key", key, &error))?;
+    let (chain, secret) = (pem::chain("tls.cert", cert)?, pem::secret("tls.key", key)?);
     CertifiedKey::from_der(chain, secret, provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
             TlsError::Mismatch { cert: cert.into(), key: key.into() }
         }
-        rustls::Error::InvalidCertificate(why) => TlsError::Content {
+        rustls::Error::InvalidCertificate(why) => TlsError::File(PemError::Content {
             key: "tls.cert",
             path: cert.into(),
             problem: format!("the first certificate cannot be used: {why:?}"),
-        },
-        other => TlsError::Content {
+        }),
+        other => TlsError::File(PemError::Content {
             key: "tls.key",
             path: key.into(),
             problem: format!("the private key cannot be used: {other}"),
-        },
+        }),
     })
-}
-
-fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|source| TlsError::Read { key, path: path.into(), source })
-}
-
-fn content(key: &'static str, path: &Path, error: &pem::Error) -> TlsError {
-    let problem = match error {
-        pem::Error::NoItemsFound if key == "tls.key" => {
-            "no private key inside: expected a PEM file with a PRIVATE KEY section".into()
-        }
-        pem::Error::NoItemsFound => {
-            "no certificate inside: expected a PEM file with CERTIFICATE sections, the server's \
-             first"
-                .into()
-        }
-        other => format!("not a PEM file: {other}"),
-    };
-    TlsError::Content { key, path: path.into(), problem }
 }
 
 fn library(error: rustls::Error) -> TlsError {
     TlsError::Library(error.to_string())
+}
+
+impl Alpn {
+    /// Its name on the wire (RFC 7301).
+    pub const fn wire(self) -> &'static [u8] {
+        match self {
+            Self::H2 => b"h2",
+            Self::Http11 => b"http/1.1",
+        }
+    }
 }
 
 #[cfg(test)]

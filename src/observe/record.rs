@@ -161,7 +161,7 @@ impl Record {
             request_id = self.request_id.as_str(),
             trace_id = self.trace.map(|context| context.trace_id()),
             route = &*self.route.name,
-            dialect = self.route.dialect,
+            dialect = &*self.route.dialect,
             method = self.method.as_str(),
             path = self.clipped_path(),
             status = self.status.map(|status| status.as_u16()),

@@ -24,6 +24,10 @@ pub trait Sources: Send + Sync + 'static {
     fn flights(&self) -> FlightReport;
     /// What decides on near prompts.
     fn semantic(&self) -> SemanticReport;
+    /// Connections of clients, and what was taken over while serving.
+    fn front(&self) -> FrontReport {
+        FrontReport::default()
+    }
     /// Lines of the log that found its buffer full: [`super::log::Dropped::total`].
     fn dropped_log_lines(&self) -> u64;
 }
@@ -37,6 +41,25 @@ pub struct SemanticReport {
     pub mode: &'static str,
     /// `cache.semantic.min_similarity`.
     pub min_similarity: f32,
+}
+
+/// Connections of clients, and what was taken over while serving.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct FrontReport {
+    /// Open now.
+    pub connections: u64,
+    /// Accepted so far.
+    pub accepted_total: u64,
+    /// TLS handshakes that failed or took too long.
+    pub handshake_failures_total: u64,
+    /// Connections and streams given up because their client took nothing.
+    pub stalls_total: u64,
+    /// Requests in flight, each to the end of its body.
+    pub requests: u64,
+    /// New certificates: taken over, refused.
+    pub certificates: [u64; 2],
+    /// Reloads of the configuration: applied, refused.
+    pub configurations: [u64; 2],
 }
 
 /// The memory tier.
@@ -87,6 +110,10 @@ pub struct UpstreamReport {
     pub name: String,
     /// Its replicas.
     pub replicas: Vec<ReplicaReport>,
+    /// Exchanges that went on to another upstream.
+    pub failovers_total: u64,
+    /// Exchanges that a second replica was asked for because the first was slow.
+    pub hedges_total: u64,
 }
 
 /// One replica of an upstream.
@@ -128,6 +155,7 @@ pub struct FlightReport {
 /// All of it as Prometheus families.
 pub(super) fn families(sources: &dyn Sources) -> Result<Vec<MetricFamily>, prometheus::Error> {
     let mut sampled = Sampled(Vec::new());
+    front(&mut sampled, &sources.front())?;
     memory(&mut sampled, &sources.memory())?;
     writes(&mut sampled, &sources.writes())?;
     flights(&mut sampled, &sources.flights())?;
@@ -147,6 +175,31 @@ pub(super) fn families(sources: &dyn Sources) -> Result<Vec<MetricFamily>, prome
 }
 
 type Done = Result<(), prometheus::Error>;
+
+fn front(out: &mut Sampled, report: &FrontReport) -> Done {
+    out.gauge("reprise_client_connections", "Open client connections.", report.connections)?;
+    out.gauge(
+        "reprise_requests_in_flight",
+        "Requests inside, each to the end of its body.",
+        report.requests,
+    )?;
+    let help = "Client connections accepted.";
+    out.counter("reprise_client_connections_total", help, report.accepted_total)?;
+    let help = "TLS handshakes that failed or took too long.";
+    out.counter("reprise_tls_handshake_failures_total", help, report.handshake_failures_total)?;
+    let help = "Connections and streams given up because their client took nothing.";
+    out.counter("reprise_client_stalls_total", help, report.stalls_total)?;
+    let pairs = |[applied, refused]: [u64; 2]| {
+        [("applied", applied), ("refused", refused)]
+            .map(|(result, count)| (vec![result.to_owned()], count as f64))
+    };
+    let help = "Certificates that changed on disk, by what became of them.";
+    let values = pairs(report.certificates);
+    out.labelled(Family::Counter, "reprise_tls_reloads_total", help, &["result"], values)?;
+    let help = "Reloads of the configuration, by what became of them.";
+    let values = pairs(report.configurations);
+    out.labelled(Family::Counter, "reprise_config_reloads_total", help, &["result"], values)
+}
 
 fn memory(out: &mut Sampled, report: &MemoryReport) -> Done {
     out.gauge("reprise_memory_entries", "Entries of the memory tier.", report.entries)?;
@@ -204,6 +257,15 @@ fn flights(out: &mut Sampled, report: &FlightReport) -> Done {
 }
 
 fn upstreams(out: &mut Sampled, reports: &[UpstreamReport]) -> Done {
+    let whole = |value: fn(&UpstreamReport) -> u64| -> Vec<(Vec<String>, f64)> {
+        reports.iter().map(|it| (vec![it.name.clone()], value(it) as f64)).collect()
+    };
+    let help = "Exchanges that went on to another upstream because this one failed.";
+    let values = whole(|upstream| upstream.failovers_total);
+    out.labelled(Family::Counter, "reprise_upstream_failovers_total", help, &["route"], values)?;
+    let help = "Exchanges that a second replica was asked for because the first was slow.";
+    let values = whole(|upstream| upstream.hedges_total);
+    out.labelled(Family::Counter, "reprise_upstream_hedges_total", help, &["route"], values)?;
     let each = |value: fn(&ReplicaReport) -> u64| -> Vec<(Vec<String>, f64)> {
         let series = |upstream: &UpstreamReport, replica: &ReplicaReport| {
             (vec![upstream.name.clone(), replica.url.clone()], value(replica) as f64)

@@ -33,7 +33,7 @@ impl Sources for Rooms {
             ..Default::default()
         };
         let replicas = vec![replica("http://a", 2), replica("http://b", 0)];
-        vec![UpstreamReport { name: "vllm".into(), replicas }]
+        vec![UpstreamReport { name: "vllm".into(), replicas, ..UpstreamReport::default() }]
     }
 
     fn flights(&self) -> FlightReport {

@@ -1,4 +1,6 @@
 //! How many requests may be sent a second time.
+//!
+//! Both retries and hedges draw on such a budget, each on its own.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -21,6 +23,9 @@ const SAVED_MAX: f64 = 10.0;
 /// anybody, and each request still reaches one server.
 #[derive(Debug)]
 pub(super) struct Budget {
+    per_exchange: f64,
+    per_second: f64,
+    saved_max: f64,
     /// Counted apart: the one thing that happens for every exchange is one addition.
     exchanges: AtomicU64,
     saved: Mutex<Saved>,
@@ -34,9 +39,16 @@ struct Saved {
 }
 
 impl Budget {
-    pub(super) fn new() -> Self {
-        let saved = Saved { retries: SAVED_MAX, exchanges: 0, at: Instant::now() };
-        Self { exchanges: AtomicU64::new(0), saved: Mutex::new(saved) }
+    /// A budget that earns so much and saves up so many; it begins full.
+    pub(super) fn new(per_exchange: f64, per_second: f64, saved_max: f64) -> Self {
+        let saved = Saved { retries: saved_max, exchanges: 0, at: Instant::now() };
+        let exchanges = AtomicU64::new(0);
+        Self { per_exchange, per_second, saved_max, exchanges, saved: Mutex::new(saved) }
+    }
+
+    /// The budget for retries.
+    pub(super) fn for_retries() -> Self {
+        Self::new(PER_EXCHANGE, PER_SECOND, SAVED_MAX)
     }
 
     /// An exchange began.
@@ -49,9 +61,9 @@ impl Budget {
         let exchanges = self.exchanges.load(Relaxed);
         let mut saved = self.saved.lock();
         // Another thread may have counted further and locked sooner.
-        let earned = exchanges.saturating_sub(saved.exchanges) as f64 * PER_EXCHANGE
-            + now.saturating_duration_since(saved.at).as_secs_f64() * PER_SECOND;
-        let retries = (saved.retries + earned).min(SAVED_MAX);
+        let earned = exchanges.saturating_sub(saved.exchanges) as f64 * self.per_exchange
+            + now.saturating_duration_since(saved.at).as_secs_f64() * self.per_second;
+        let retries = (saved.retries + earned).min(self.saved_max);
         let enough = retries >= 1.0;
         *saved = Saved {
             retries: if enough { retries - 1.0 } else { retries },
@@ -75,7 +87,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_share_of_the_exchanges_and_one_a_second_bounded() {
         let now = Instant::now();
-        let budget = Budget::new();
+        let budget = Budget::for_retries();
         assert_eq!(spend_all(&budget, now), 10);
         (0..40).for_each(|_| budget.earn());
         assert_eq!(spend_all(&budget, now), 8);

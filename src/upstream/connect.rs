@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{Protocol, peer::Peer, socket::Socket};
+use super::{Protocol, peer::Peer, socket::Socket, tls::ClientTls};
 use crate::fault::Fault;
 
 /// What it takes to connect to one replica.
@@ -36,7 +36,7 @@ pub(super) enum Wrap {
     /// `http://`: the protocol is known beforehand.
     Clear(Protocol),
     /// `https://`: the protocol is what ALPN agrees on.
-    Tls { config: Arc<ClientConfig>, name: ServerName<'static> },
+    Tls { tls: Arc<ClientTls>, name: ServerName<'static> },
 }
 
 impl Address {
@@ -47,7 +47,7 @@ impl Address {
         stream.set_nodelay(true).map_err(|error| self.peer.unreachable(&error))?;
         match &self.wrap {
             Wrap::Clear(protocol) => Ok((Socket::Clear(stream), *protocol)),
-            Wrap::Tls { config, name } => self.tls(stream, config, name).await,
+            Wrap::Tls { tls, name } => self.tls(stream, tls.config(), name).await,
         }
     }
 
@@ -85,10 +85,10 @@ impl Address {
     async fn tls(
         &self,
         stream: TcpStream,
-        config: &Arc<ClientConfig>,
+        config: Arc<ClientConfig>,
         name: &ServerName<'static>,
     ) -> Result<(Socket, Protocol), Fault> {
-        let shake = TlsConnector::from(Arc::clone(config)).connect(name.clone(), stream);
+        let shake = TlsConnector::from(config).connect(name.clone(), stream);
         let stream = timeout(self.handshake, shake)
             .await
             .map_err(|_elapsed| self.peer.tls_timeout(self.handshake))?

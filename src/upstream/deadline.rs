@@ -13,6 +13,7 @@ use super::{outgoing::Progress, watchdog::Watchdog};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) first_byte: Duration,
+    pub(super) first_token: Duration,
     pub(super) idle: Duration,
     pub(super) lifetime: Duration,
 }
@@ -20,7 +21,7 @@ pub(super) struct Limits {
 impl Limits {
     /// The shortest of them: see [`Watchdog`].
     pub(super) fn horizon(&self) -> Duration {
-        self.first_byte.min(self.idle).min(self.lifetime)
+        self.first_byte.min(self.first_token).min(self.idle).min(self.lifetime)
     }
 }
 

@@ -66,6 +66,12 @@ impl InFlight {
         self.judged = true;
     }
 
+    /// Records that the first event of a stream came: of a server that sends its head at once, the
+    /// head says nothing about its speed.
+    pub(super) fn first_token(&self, sent: Instant) {
+        self.replica.load.record_at_least(self.thought(sent), Instant::now());
+    }
+
     /// Records what came instead of a response head.
     pub(super) fn judge_fault(&mut self, fault: &Fault) {
         self.judge(Verdict::of_fault(fault), self.thought(self.began));

@@ -1,12 +1,12 @@
 //! From the configuration to upstreams that can be used.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::{Arc, atomic::AtomicU64};
 
 use http::{
     Uri,
     uri::{PathAndQuery, Scheme},
 };
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 
 use super::{
     Protocol, Upstream,
@@ -15,11 +15,16 @@ use super::{
     budget::Budget,
     connect::{Address, Wrap},
     deadline::Limits,
+    hedge::Hedge,
     peer::Peer,
     replica::Replica,
-    tls,
+    tls::ClientTls,
 };
-use crate::config::{self, BalanceRule};
+use crate::{
+    config::{self, BalanceRule},
+    pem::PemError,
+    wire::dialects::Dialects,
+};
 
 /// Why the upstreams cannot be used as configured.
 #[derive(Debug, thiserror::Error)]
@@ -40,14 +45,9 @@ pub enum OpenError {
         /// What was there.
         path: String,
     },
-    /// `upstream.ca` cannot be used.
-    #[error("upstream.ca: {}: {why}", path.display())]
-    Roots {
-        /// The PEM file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
+    /// `upstream.ca`, `.cert` or `.key` cannot be used.
+    #[error(transparent)]
+    File(#[from] PemError),
     /// An `https://` upstream, and the system trusts nobody.
     #[error("the system has no root certificates ({why}): install them, or set upstream.ca")]
     NoSystemRoots {
@@ -66,7 +66,7 @@ pub(super) fn upstream(
 ) -> Result<Upstream, OpenError> {
     let name: Arc<str> = settings.name.as_str().into();
     let secure = settings.urls.iter().any(|url| url.starts_with("https:"));
-    let tls = if secure { Some(tls::client(settings.ca.as_deref())?) } else { None };
+    let tls = if secure { Some(Arc::new(ClientTls::open(settings)?)) } else { None };
     let mut replicas = Vec::new();
     for url in &settings.urls {
         let peer = Peer { upstream: Arc::clone(&name), url: url.as_str().into() };
@@ -89,12 +89,15 @@ pub(super) fn upstream(
     };
     Ok(Upstream {
         name,
-        dialect: settings.dialect,
+        dialects: Dialects::of(&settings.dialect),
         replicas,
         balance: Balance::new(ring),
-        budget: Budget::new(),
+        budget: Budget::for_retries(),
+        hedge: Hedge::new(settings),
+        failed_over: AtomicU64::new(0),
         check,
         warm: settings.warm,
+        tls,
     })
 }
 
@@ -102,15 +105,15 @@ fn replica_at(
     url: &str,
     peer: Peer,
     http2: bool,
-    tls: Option<&Arc<ClientConfig>>,
+    tls: Option<&Arc<ClientTls>>,
     timeouts: &config::Timeouts,
 ) -> Option<Replica> {
     let uri: Uri = url.parse().ok()?;
     let secure = uri.scheme() == Some(&Scheme::HTTPS);
     let host = uri.host()?.trim_start_matches('[').trim_end_matches(']').to_owned();
     let wrap = match tls {
-        Some(config) if secure => {
-            Wrap::Tls { config: Arc::clone(config), name: ServerName::try_from(host.clone()).ok()? }
+        Some(tls) if secure => {
+            Wrap::Tls { tls: Arc::clone(tls), name: ServerName::try_from(host.clone()).ok()? }
         }
         _ if http2 => Wrap::Clear(Protocol::Http2),
         _ => Wrap::Clear(Protocol::Http1),
@@ -125,6 +128,7 @@ fn replica_at(
     };
     let limits = Limits {
         first_byte: timeouts.first_byte.get(),
+        first_token: timeouts.first_token.get(),
         idle: timeouts.idle.get(),
         lifetime: timeouts.lifetime.get(),
     };

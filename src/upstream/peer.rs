@@ -107,6 +107,17 @@ impl Peer {
         )
     }
 
+    /// A head in time, and then no answer.
+    pub(super) fn first_token_timeout(&self, limit: Duration) -> Fault {
+        Fault::new(
+            Kind::FirstTokenTimeout,
+            format!(
+                "{self} sent a head and no word of its answer within {limit:?} \
+                 (timeouts.first_token). Its queue may be long, or the limit too short."
+            ),
+        )
+    }
+
     /// Silence inside a response.
     pub(super) fn idle_timeout(&self, limit: Duration) -> Fault {
         Fault::new(

@@ -143,6 +143,14 @@ impl Pool {
         drop(closed);
     }
 
+    /// Lets go of all connections; exchanges that run keep theirs to their end.
+    pub(super) fn forget(&self) {
+        let mut open = self.open.lock();
+        let forgotten = (std::mem::take(&mut open.idle), std::mem::take(&mut open.sessions));
+        drop(open);
+        drop(forgotten);
+    }
+
     /// How many there are.
     pub(super) fn count(&self) -> Count {
         let open = self.open.lock();

@@ -219,9 +219,12 @@ impl Replica {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Failure { fault: self.peer.switched(), request: None });
         }
-        flight.judge(Verdict::of_head(&head), flight.thought(deadline.sent));
+        let verdict = Verdict::of_head(&head);
+        flight.judge(verdict, flight.thought(deadline.sent));
         let body = ReplyBody::new(source, self.limits, deadline.end, flight);
-        Ok(Reply { head, body, timing, replica: Arc::clone(&self.peer.url), protocol, branch })
+        let replica = Arc::clone(&self.peer.url);
+        let declined = matches!(verdict, Verdict::Overloaded(_));
+        Ok(Reply { head, body, timing, replica, protocol, branch, declined })
     }
 
     /// The client's path behind the replica's base path.

@@ -1,6 +1,7 @@
 //! What comes back: a head at once, and a body that keeps its connection until its end.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -32,13 +33,8 @@ pub struct Reply {
     pub protocol: Protocol,
     /// Why this replica.
     pub branch: Branch,
-}
-
-impl Reply {
-    /// Whether the replica says that it has too much to do, and so did nothing.
-    pub(super) fn is_overloaded(&self) -> bool {
-        matches!(Verdict::of_head(&self.head), Verdict::Overloaded(_))
-    }
+    /// The replica says that it has too much to do, or failed where another one may not.
+    pub declined: bool,
 }
 
 /// The time to a response head, of the attempt that succeeded.
@@ -65,6 +61,11 @@ pub struct ReplyBody {
     /// Since when the reader has waited in vain. A reader who does not ask is not waiting: a slow
     /// client is not the upstream's silence.
     waiting_since: Option<Instant>,
+    /// Until when the first event must come, while it is waited for: a model that thinks is not
+    /// one that fell silent.
+    token_by: Option<Instant>,
+    /// What was read ahead of the reader.
+    held: VecDeque<Frame<Bytes>>,
     flight: Option<InFlight>,
 }
 
@@ -78,11 +79,44 @@ pub(super) enum Source {
 
 impl ReplyBody {
     pub(super) fn new(source: Source, limits: Limits, end: Instant, flight: InFlight) -> Self {
-        let mut this = Self { source, limits, end, waiting_since: None, flight: Some(flight) };
+        let mut this = Self {
+            source,
+            limits,
+            end,
+            waiting_since: None,
+            token_by: None,
+            held: VecDeque::new(),
+            flight: Some(flight),
+        };
         if this.is_over() {
             this.finish();
         }
         this
+    }
+
+    /// The first event is waited for; the request was sent at `sent`.
+    pub(super) fn expect_token(&mut self, sent: Instant) {
+        self.token_by = Some(sent + self.limits.first_token);
+    }
+
+    /// It came, inside `frames`, which the reader shall get.
+    pub(super) fn hold(&mut self, frames: VecDeque<Frame<Bytes>>, sent: Instant) {
+        self.token_by = None;
+        self.held = frames;
+        if let Some(flight) = &self.flight {
+            flight.first_token(sent);
+        }
+    }
+
+    /// It was an error: `words` are what is left of this body, and its connection is closed.
+    pub(super) fn replace(&mut self, words: Bytes, blame: bool) {
+        if let Some(flight) = self.flight.as_mut().filter(|_| blame) {
+            flight.judge(Verdict::Erred, Duration::ZERO);
+        }
+        self.source = Source::Ended;
+        self.flight = None;
+        self.token_by = None;
+        self.held = VecDeque::from([Frame::data(words)]);
     }
 
     /// Whether hyper knows that nothing more comes.
@@ -126,13 +160,20 @@ impl ReplyBody {
         if let Some(upload) = self.flight.as_ref().and_then(|flight| flight.upload.as_ref()) {
             since = since.max(upload.last_move());
         }
-        let silent_at = since + self.limits.idle;
+        let silent_at = self.token_by.unwrap_or(since + self.limits.idle);
         ready!(watchdog.poll_passed(cx, silent_at.min(self.end)));
-        let Limits { idle, lifetime, .. } = self.limits;
-        let silent = silent_at < self.end;
+        let Limits { idle, lifetime, first_token, .. } = self.limits;
+        let (silent, began) = (silent_at < self.end, self.token_by.is_none());
+        if let Some(flight) = self.flight.as_mut().filter(|_| !began) {
+            flight.judge(Verdict::Failed, first_token);
+        }
         Poll::Ready(self.fail(|flight| {
             let peer = flight.replica.peer();
-            if silent { peer.idle_timeout(idle) } else { peer.lifetime_timeout(lifetime) }
+            match (silent, began) {
+                (true, true) => peer.idle_timeout(idle),
+                (true, false) => peer.first_token_timeout(first_token),
+                (false, _) => peer.lifetime_timeout(lifetime),
+            }
         }))
     }
 }
@@ -146,6 +187,9 @@ impl Body for ReplyBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let this = self.get_mut();
+        if let Some(frame) = this.held.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
         let polled = match &mut this.source {
             Source::Http1 { body, wire } => wire.poll_frame(body, cx),
             Source::Http2 { body, .. } => Pin::new(body).poll_frame(cx),
@@ -186,14 +230,25 @@ impl Body for ReplyBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.is_over()
+        self.held.is_empty() && self.is_over()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
+        let rest = match &self.source {
             Source::Http1 { body, .. } | Source::Http2 { body, .. } => body.size_hint(),
             Source::Ended => SizeHint::with_exact(0),
+        };
+        if self.held.is_empty() {
+            return rest;
         }
+        let held = self.held.iter().filter_map(|frame| Some(frame.data_ref()?.len() as u64));
+        let held: u64 = held.sum();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + held);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + held);
+        }
+        hint
     }
 }
 

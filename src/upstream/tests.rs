@@ -10,7 +10,7 @@ mod tls;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use http::{Method, request};
+use http::{HeaderMap, Method, request};
 use http_body_util::{BodyExt as _, Collected};
 
 use super::{Outgoing, Reply, Upstream, Upstreams};
@@ -31,7 +31,7 @@ pub(super) fn config(urls: &[String]) -> Config {
 /// The upstream of a configuration with one; the first value keeps it swept.
 fn open(config: &Config) -> (Upstreams, std::sync::Arc<Upstream>) {
     let upstreams = Upstreams::open(config).unwrap();
-    let upstream = upstreams.route("/").unwrap().clone();
+    let upstream = upstreams.route("/", &HeaderMap::new(), None).unwrap().clone();
     (upstreams, upstream)
 }
 

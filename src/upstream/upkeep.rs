@@ -1,5 +1,5 @@
 //! What happens between requests: old connections are closed, new ones opened ahead, replicas
-//! checked.
+//! checked, certificates taken over.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use tokio::{
     time::{Duration, MissedTickBehavior, interval},
 };
 
-use super::{Upstream, replica::Replica};
+use super::{Upstream, replica::Replica, tls::ClientTls};
 
 /// How often idle connections are looked at: how long one that the other side closed, or that is
 /// too old, may still hold a socket.
@@ -22,24 +22,32 @@ const WARM_EVERY: Duration = Duration::from_secs(1);
 /// noticed within six seconds, and a return within two.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
 
+/// How often the files of certificates are looked at.
+const RENEW_EVERY: Duration = Duration::from_secs(2);
+
 /// The tasks; dropping it ends them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Upkeep {
-    tasks: JoinSet<()>,
+    _tasks: JoinSet<()>,
 }
 
 impl Upkeep {
     /// Looks after `upstream` from now on.
-    pub(super) fn add(&mut self, upstream: &Arc<Upstream>) {
-        self.tasks.spawn(sweep(Arc::clone(upstream)));
+    pub(super) fn of(upstream: &Arc<Upstream>) -> Self {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(sweep(Arc::clone(upstream)));
+        if let Some(tls) = &upstream.tls {
+            tasks.spawn(renew(Arc::clone(upstream), Arc::clone(tls)));
+        }
         for replica in &upstream.replicas {
             if let Some(path) = &upstream.check {
-                self.tasks.spawn(check(Arc::clone(replica), path.clone()));
+                tasks.spawn(check(Arc::clone(replica), path.clone()));
             }
             if upstream.warm > 0 {
-                self.tasks.spawn(warm(Arc::clone(replica), upstream.warm));
+                tasks.spawn(warm(Arc::clone(replica), upstream.warm));
             }
         }
+        Self { _tasks: tasks }
     }
 }
 
@@ -48,6 +56,27 @@ async fn sweep(upstream: Arc<Upstream>) {
     loop {
         ticks.tick().await;
         upstream.replicas.iter().for_each(|replica| replica.pool.sweep());
+    }
+}
+
+/// Looks at the files of certificates, as the front does at its own.
+async fn renew(upstream: Arc<Upstream>, tls: Arc<ClientTls>) {
+    let mut ticks = ticks(RENEW_EVERY);
+    let mut refused = None;
+    loop {
+        ticks.tick().await;
+        match tls.look(&mut refused) {
+            None => {}
+            Some(Ok(())) => {
+                // What was opened with the old ones serves nobody new.
+                upstream.replicas.iter().for_each(|replica| replica.pool.forget());
+                tracing::info!(upstream = upstream.name(), "new certificates are in use");
+            }
+            Some(Err(error)) => tracing::warn!(
+                upstream = upstream.name(), %error,
+                "new certificates cannot be used: the old ones stay"
+            ),
+        }
     }
 }
 

@@ -1,27 +1,46 @@
-//! OpenAI's chat completions, and everything that speaks like them: vLLM, TGI's Messages API,
-//! TensorRT-LLM's `trtllm-serve`, SGLang, llama.cpp, Ollama's `/v1`, most hosted APIs.
+//! OpenAI's API, and everything that speaks like it: vLLM, TGI's Messages API, TensorRT-LLM's
+//! `trtllm-serve`, SGLang, llama.cpp, Ollama's `/v1`, Azure, most hosted APIs.
+//!
+//! [`Chat`] is its first dialect; the others have a file each. Azure's paths
+//! (`/openai/deployments/NAME/...`) end in the same words; the deployment is in the path and the
+//! version in the query, and both are in the key.
 //!
 //! Source: OpenAI API reference, "Chat" (create, and the chunk object of a stream).
 
+mod completions;
+mod embeddings;
 mod listen;
 mod request;
 mod reshape;
+mod responses;
 
 use bytes::Bytes;
 use serde_json::json;
 
-use super::{Dialect, Listener, Prompt, Shape, Unreadable, sse};
+pub use self::{completions::Completions, embeddings::Embeddings, responses::Responses};
+use super::{
+    Call, Dialect, Listener, Prompt, Shape, Unread, framing::Framing, hearing, oneshot::OneShot,
+    sse,
+};
 use crate::fault::{Fault, Whose};
 
-/// The dialect.
+/// Chat completions.
 #[derive(Clone, Copy, Debug)]
-pub struct OpenAi;
+pub struct Chat;
 
 /// The data of the event that ends a complete stream.
 const DONE: &[u8] = b"[DONE]";
 
-impl Dialect for OpenAi {
-    fn name(&self) -> &'static str {
+/// Moderations: a rating of a text.
+pub(super) const MODERATIONS: OneShot =
+    OneShot { name: "openai_moderations", ends: &["/moderations"], said: "results", error };
+
+/// Rerank as Cohere, Jina, vLLM and TEI have it.
+pub(super) const RERANK: OneShot =
+    OneShot { name: "rerank", ends: &["/rerank"], said: "results", error };
+
+impl Dialect for Chat {
+    fn name(&self) -> &str {
         "openai"
     }
 
@@ -29,47 +48,54 @@ impl Dialect for OpenAi {
         path.ends_with("/chat/completions")
     }
 
-    fn read(&self, path: &str, body: &[u8], ignored: &[String]) -> Result<Prompt, Unreadable> {
-        request::read(path, body, ignored)
+    fn read(&self, call: Call<'_>) -> Result<Prompt, Unread> {
+        request::read(call)
     }
 
     fn listener(&self, shape: Shape) -> Box<dyn Listener> {
-        match shape {
-            Shape::Whole => Box::new(listen::Whole::default()),
-            Shape::Stream { .. } => Box::new(listen::Stream::new()),
-        }
+        listener(shape)
     }
 
     fn reshape(&self, stored: Shape, body: &Bytes, wanted: Shape) -> Option<Bytes> {
         reshape::reshape(stored, body, wanted)
     }
 
-    fn content_type(&self, shape: Shape) -> &'static str {
-        match shape {
-            Shape::Whole => "application/json",
-            Shape::Stream { .. } => "text/event-stream; charset=utf-8",
-        }
-    }
-
     fn error(&self, fault: &Fault) -> Bytes {
-        let kind = match fault.kind.whose() {
-            Whose::Client => "invalid_request_error",
-            Whose::Upstream => "upstream_error",
-            Whose::Cache | Whose::Us => "server_error",
-        };
-        let body = json!({"error": {
-            "message": fault.message, "type": kind, "param": null, "code": fault.kind.name(),
-        }});
-        Bytes::from(body.to_string())
+        error(fault)
     }
 
-    /// Chat completions have no standard event for a stream that failed. An `error` object inside a
-    /// data event is what servers of this family send and what the official clients raise on;
-    /// `[DONE]`, the mark of success, is never made up.
-    fn stream_error(&self, fault: &Fault) -> Option<Bytes> {
-        // The leading blank line closes an event that the cut may have left open.
-        let mut out = b"\n\n".to_vec();
-        sse::write(&mut out, &self.error(fault));
-        Some(Bytes::from(out))
+    fn stream_error(&self, _: Shape, fault: &Fault) -> Option<Bytes> {
+        Some(stream_error(fault))
     }
+}
+
+/// Ears for chat and legacy completions.
+fn listener(shape: Shape) -> Box<dyn Listener> {
+    match shape {
+        Shape::Whole => hearing::whole(listen::ears()),
+        Shape::Stream { .. } | Shape::Array => hearing::stream(Framing::Sse, listen::ears()),
+    }
+}
+
+/// `{"error": {"message", "type", "param", "code"}}`.
+pub(super) fn error(fault: &Fault) -> Bytes {
+    let kind = match fault.kind.whose() {
+        Whose::Client => "invalid_request_error",
+        Whose::Upstream => "upstream_error",
+        Whose::Cache | Whose::Us => "server_error",
+    };
+    let body = json!({"error": {
+        "message": fault.message, "type": kind, "param": null, "code": fault.kind.name(),
+    }});
+    Bytes::from(body.to_string())
+}
+
+/// Completions have no standard event for a stream that failed. An `error` object inside a data
+/// event is what servers of this family send and what the official clients raise on; `[DONE]`, the
+/// mark of success, is never made up.
+fn stream_error(fault: &Fault) -> Bytes {
+    // The leading blank line closes an event that the cut may have left open.
+    let mut out = b"\n\n".to_vec();
+    sse::write(&mut out, &error(fault));
+    Bytes::from(out)
 }

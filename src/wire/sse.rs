@@ -149,6 +149,14 @@ pub fn write(out: &mut Vec<u8>, data: &[u8]) {
     out.extend_from_slice(b"\n\n");
 }
 
+/// Appends one event with its `event` field.
+pub fn write_kind(out: &mut Vec<u8>, kind: &str, data: &[u8]) {
+    out.extend_from_slice(b"event: ");
+    out.extend_from_slice(kind.as_bytes());
+    out.push(b'\n');
+    write(out, data);
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

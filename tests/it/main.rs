@@ -17,6 +17,7 @@ mod coalescing;
 mod control;
 mod explain;
 mod failing;
+mod failover;
 mod guards;
 mod headers;
 mod leaving;

@@ -39,7 +39,7 @@ async fn other_paths_and_methods() {
         (Method::PATCH, "/anything"),
         (Method::OPTIONS, CHAT),
         (Method::GET, CHAT),
-        (Method::POST, "/v1/embeddings"),
+        (Method::POST, "/v1/images/generations"),
         (Method::PUT, "/"),
         (Method::HEAD, "/v1/models"),
     ] {
@@ -115,7 +115,7 @@ async fn events_of_other_paths_come_as_they_are_made() {
     })
     .await;
     let proxy = Setup::new(&origin).open().await;
-    let ask = Ask::new(Method::POST, "/v1/responses", "{}").header("te", "trailers");
+    let ask = Ask::new(Method::POST, "/v1/audio/speech", "{}").header("te", "trailers");
     let mut live = proxy.live(&ask).await;
     assert_eq!(live.read(9).await, b"data: 1\n\n");
     gate.open();

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use reprise::{
     cache::{Cache, flight::Flights, reason::Reason},
     config::{self, Config, Overrides},
@@ -38,8 +39,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What a house is made of.
 pub(crate) struct Setup {
     upstream: String,
+    urls: Option<String>,
     http2: bool,
     settings: String,
+    /// More lines of the upstream's own section, and sections after it.
+    sections: String,
     embedder: Option<Arc<Words>>,
     store: Kept,
 }
@@ -61,8 +65,10 @@ impl Setup {
     pub(crate) fn at(upstream: SocketAddr) -> Self {
         Self {
             upstream: format!("http://{upstream}"),
+            urls: None,
             http2: false,
             settings: String::new(),
+            sections: String::new(),
             embedder: None,
             store: Kept::Nowhere,
         }
@@ -72,6 +78,31 @@ impl Setup {
     pub(crate) fn with(mut self, setting: &str) -> Self {
         self.settings.push_str(setting);
         self.settings.push('\n');
+        self
+    }
+
+    /// A setting of the upstream itself, or sections after it.
+    pub(crate) fn upstream(mut self, lines: &str) -> Self {
+        self.sections.push_str(lines);
+        self.sections.push('\n');
+        self
+    }
+
+    /// Another upstream, that stands in for the first.
+    pub(crate) fn spare(self, origin: &Origin) -> Self {
+        self.spare_at(origin.address)
+    }
+
+    pub(crate) fn spare_at(self, address: SocketAddr) -> Self {
+        self.upstream(&format!(
+            "failover = [\"spare\"]\n[[upstream]]\nname = \"spare\"\nroutes = [\"/spare\"]\n\
+             urls = [\"http://{address}\"]"
+        ))
+    }
+
+    /// Several replicas: a list of URLs.
+    pub(crate) fn replicas(mut self, urls: &str) -> Self {
+        self.urls = Some(urls.to_owned());
         self
     }
 
@@ -118,10 +149,11 @@ impl Setup {
     fn config(&self) -> Config {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("reprise.toml");
+        let urls = self.urls.clone().unwrap_or_else(|| format!("[\"{}\"]", self.upstream));
         let text = format!(
             "listen.http = \"127.0.0.1:0\"\nlisten.admin = \"\"\n{}\n[[upstream]]\nname = \"model\"\n\
-             urls = [\"{}\"]\nhttp2 = {}\n",
-            self.settings, self.upstream, self.http2
+             urls = {urls}\nhttp2 = {}\n{}",
+            self.settings, self.http2, self.sections
         );
         std::fs::write(&path, text).unwrap();
         config::load(Some(&path), &BTreeMap::new(), &Overrides::default())
@@ -170,16 +202,16 @@ impl Setup {
                 config.cache.flights_bytes.bytes(),
             ),
             upstreams: Upstreams::open(&config).unwrap(),
-            routes: vec![observer.route("model", "openai")],
             observer,
             tasks: TaskTracker::new(),
             config,
         });
         let signals = Signals::default();
+        let current = Arc::new(ArcSwap::new(house.clone()));
         let serving = tokio::spawn({
-            let (house, signals) = (house.clone(), signals.clone());
+            let (door, signals) = (Doorman(current.clone()), signals.clone());
             async move {
-                front.serve(Doorman(house), signals).await;
+                front.serve(door, signals).await;
             }
         });
         Proxy { address, house: Some(house), signals, serving: Some(serving), tasks }

@@ -11,7 +11,7 @@ use reprise::{
     },
     config::ScopeRule,
     front::tenant::Tenants,
-    wire::{Dialect as _, Shape, openai::OpenAi},
+    wire::{Call, Dialect as _, Rules, Shape, openai::Chat},
 };
 use serde_json::{Value, json};
 
@@ -165,6 +165,12 @@ fn base() -> Value {
     ]})
 }
 
+fn read(body: &str) -> reprise::wire::Prompt {
+    let (headers, rules) = (HeaderMap::new(), Rules::default());
+    let body = body.as_bytes();
+    Chat.read(Call { path: CHAT, query: "", headers: &headers, body, rules }).unwrap()
+}
+
 fn key(body: &Value, headers: &[(&'static str, String)], query: &str, vary: &str) -> Key {
     let tenants = Tenants::new(ScopeRule::Credential, [9; 32]);
     let mut map = HeaderMap::new();
@@ -172,7 +178,7 @@ fn key(body: &Value, headers: &[(&'static str, String)], query: &str, vary: &str
         map.insert(*name, value.parse().unwrap());
     }
     let scope = tenants.scope(&map).unwrap();
-    let prompt = OpenAi.read(CHAT, body.to_string().as_bytes(), &[]).unwrap();
+    let prompt = read(&body.to_string());
     let vary = [vary.as_bytes()];
     let route = Route { upstream: "u", dialect: "openai", query, vary: &vary };
     Key::new(&scope, route, &prompt)

@@ -1,4 +1,20 @@
+mod peer;
+mod trust;
+
 use super::*;
+
+fn unset() -> Tls {
+    Tls {
+        cert: None,
+        key: None,
+        certificates: Vec::new(),
+        client_ca: None,
+        client_crl: None,
+        self_signed: false,
+        min_version: TlsVersion::V12,
+        alpn: vec![Alpn::H2, Alpn::Http11],
+    }
+}
 
 struct Files {
     folder: tempfile::TempDir,
@@ -24,13 +40,11 @@ impl Files {
     }
 
     fn load(&self, cert: &str, key: &str) -> Result<ServerTls, TlsError> {
-        let tls = Tls {
-            cert: Some(self.path(cert)),
-            key: Some(self.path(key)),
-            self_signed: false,
-            min_version: TlsVersion::V12,
-        };
-        ServerTls::new(&tls, 100)
+        ServerTls::new(&self.settings(cert, key), 100)
+    }
+
+    fn settings(&self, cert: &str, key: &str) -> Tls {
+        Tls { cert: Some(self.path(cert)), key: Some(self.path(key)), ..unset() }
     }
 
     /// What is wrong, with the folder's name cut out.
@@ -90,35 +104,89 @@ fn a_strangers_key_is_told_from_a_bad_one() {
 
 #[test]
 fn nothing_set_is_an_error_and_self_signed_is_not() {
-    let unset = Tls { cert: None, key: None, self_signed: false, min_version: TlsVersion::V12 };
-    assert!(matches!(ServerTls::new(&unset, 100), Err(TlsError::Unset)));
-    ServerTls::new(&Tls { self_signed: true, ..unset }, 100).unwrap();
+    assert!(matches!(ServerTls::new(&unset(), 100), Err(TlsError::Unset)));
+    ServerTls::new(&Tls { self_signed: true, ..unset() }, 100).unwrap();
 }
 
 /// A client that trusts exactly the self-signed certificate gets through under each local name.
 #[tokio::test]
 async fn the_self_signed_certificate_is_good_for_every_local_name() {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let certified = self_signed(&provider).unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certified.cert[0].clone()).unwrap();
-    let client = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let client = tokio_rustls::TlsConnector::from(Arc::new(client));
-    let server = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(Certificates::new(certified)));
-    let server = ServerTls { config: Arc::new(server) };
+    let tls = Tls { self_signed: true, ..unset() };
+    let server = ServerTls::new(&tls, 100).unwrap();
+    let shown = peer::shown(&server, "localhost").await;
+    let client = peer::trusting(&shown, None);
     for name in LOCAL_NAMES {
-        let (ours, theirs) = tokio::io::duplex(16 << 10);
-        let name = rustls::pki_types::ServerName::try_from(name).unwrap();
-        let (served, connected) = tokio::join!(server.accept(ours), client.connect(name, theirs));
-        served.unwrap();
-        connected.unwrap();
+        peer::talk(&server, &client, name).await.unwrap();
     }
+    // A reload is no reason to become somebody else.
+    server.publish(server.load(&tls).unwrap());
+    assert_eq!(peer::shown(&server, "localhost").await, shown);
+}
+
+#[tokio::test]
+async fn a_client_sees_the_certificate_of_the_name_it_asks_for() {
+    let files = Files::new();
+    let made = rcgen::generate_simple_self_signed(["b.example".into(), "*.c.example".into()]);
+    let made = made.unwrap();
+    files.write("b.pem", &made.cert.pem());
+    files.write("bkey.pem", &made.signing_key.serialize_pem());
+    let pair = crate::config::Pair { cert: files.path("b.pem"), key: files.path("bkey.pem") };
+    let tls = Tls { certificates: vec![pair], ..files.settings("cert.pem", "key.pem") };
+    let server = ServerTls::new(&tls, 100).unwrap();
+    let b = made.cert.der().clone();
+    for (name, is_b) in [
+        ("b.example", true),
+        ("x.c.example", true),
+        ("a.example", false),
+        ("c.example", false),
+        ("elsewhere.example", false),
+    ] {
+        assert_eq!(peer::shown(&server, name).await == b, is_b, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn new_files_are_taken_over_and_bad_ones_are_not() {
+    let files = Files::new();
+    let server = files.load("cert.pem", "key.pem").unwrap();
+    let first = peer::shown(&server, "a.example").await;
+    let mut refused = None;
+    server.look(&mut refused);
+    assert_eq!((server.reloads().done(), server.reloads().failed()), (0, 0));
+
+    let made = rcgen::generate_simple_self_signed(["a.example".into()]).unwrap();
+    files.write("cert.pem", &made.cert.pem());
+    server.look(&mut refused);
+    server.look(&mut refused);
+    assert_eq!((server.reloads().done(), server.reloads().failed()), (0, 1), "only half is there");
+    assert_eq!(peer::shown(&server, "a.example").await, first);
+
+    files.write("key.pem", &made.signing_key.serialize_pem());
+    server.look(&mut refused);
+    assert_eq!((server.reloads().done(), server.reloads().failed()), (1, 1));
+    let second = peer::shown(&server, "a.example").await;
+    assert_eq!(second, *made.cert.der());
+
+    files.write("key.pem", "garbage");
+    server.look(&mut refused);
+    assert_eq!((server.reloads().done(), server.reloads().failed()), (1, 2));
+    assert_eq!(peer::shown(&server, "a.example").await, second);
+}
+
+#[tokio::test]
+async fn versions_and_protocols_are_as_configured() {
+    let files = Files::new();
+    let tls = Tls {
+        min_version: TlsVersion::V13,
+        alpn: vec![Alpn::Http11],
+        ..files.settings("cert.pem", "key.pem")
+    };
+    let server = ServerTls::new(&tls, 100).unwrap();
+    let shown = peer::shown(&server, "a.example").await;
+    let mut client = peer::config(&shown, None, &[&rustls::version::TLS12]);
+    assert!(peer::talk(&server, &Arc::new(client), "a.example").await.is_err());
+    client = peer::config(&shown, None, rustls::ALL_VERSIONS);
+    client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let seen = peer::talk(&server, &Arc::new(client), "a.example").await.unwrap();
+    assert_eq!(seen.info, TlsInfo { version: TlsVersion::V13, alpn: Some(Alpn::Http11) });
 }

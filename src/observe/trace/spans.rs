@@ -190,7 +190,7 @@ fn gen_ai(record: &Record) -> Vec<KeyValue> {
     let Some(model) = record.clipped_model() else { return Vec::new() };
     let mut found = vec![
         KeyValue::new("gen_ai.operation.name", operation(record)),
-        KeyValue::new("gen_ai.provider.name", record.route.dialect),
+        KeyValue::new("gen_ai.provider.name", record.route.dialect.to_string()),
         KeyValue::new("gen_ai.request.model", model.to_owned()),
     ];
     if let Some(tokens) = record.tokens_prompt {

@@ -384,6 +384,7 @@ async fn the_longest_route_of_whole_segments_wins() {
     other.routes = vec!["/v1".into(), "/v1/embeddings/".into()];
     config.upstream.push(other);
     let all = super::Upstreams::open(&config).unwrap();
+    let none = http::HeaderMap::new();
     for (path, name) in [
         ("/", "up"),
         ("/v10", "up"),
@@ -391,7 +392,7 @@ async fn the_longest_route_of_whole_segments_wins() {
         ("/v1/chat", "models"),
         ("/v1/embeddings/x", "models"),
     ] {
-        assert_eq!(all.route(path).unwrap().name(), name, "{path}");
+        assert_eq!(all.route(path, &none, None).unwrap().name(), name, "{path}");
     }
-    assert!(all.route("*").is_none());
+    assert!(all.route("*", &none, None).is_none());
 }

@@ -1,16 +1,15 @@
-//! Hearing a chat completion go by: is it complete, is it an answer, what does it say?
-
-use std::collections::BTreeMap;
+//! Hearing a completion go by: chat completions and legacy ones, whole or as events.
 
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
-    super::{Answer, Beginning, Listener, NotStorable, Usage, sse::Splitter},
+    super::{
+        Usage,
+        framing::Event,
+        hearing::{Account, Finish, Hear},
+    },
     DONE,
 };
-
-/// The most bytes of one event. Tool calls of hundreds of kilobytes in one event are real.
-const EVENT_MAX: usize = 4 << 20;
 
 /// Both the whole answer and one event of a stream, as far as keeping it goes.
 #[derive(Deserialize)]
@@ -29,6 +28,9 @@ struct Choice {
     index: u64,
     #[serde(default, alias = "message")]
     delta: Option<Delta>,
+    /// A legacy completion's.
+    #[serde(default)]
+    text: Option<String>,
     #[serde(default)]
     finish_reason: Option<String>,
 }
@@ -55,166 +57,54 @@ struct Tokens {
     completion_tokens: u64,
 }
 
-/// What is known of one choice so far.
-#[derive(Default)]
-struct Heard {
-    text: String,
-    says_something: bool,
-    refused: bool,
-    finish: Option<String>,
-}
-
-/// What is known of the answer so far.
-#[derive(Default)]
-struct Account {
-    choices: BTreeMap<u64, Heard>,
-    usage: Option<Usage>,
-    failed: bool,
-    unreadable: bool,
-}
-
-impl Account {
-    fn add(&mut self, message: Message) {
-        self.failed |= message.error.is_some();
-        if let Some(tokens) = message.usage {
-            self.usage =
-                Some(Usage { prompt: tokens.prompt_tokens, completion: tokens.completion_tokens });
-        }
-        for choice in message.choices.unwrap_or_default() {
-            let heard = self.choices.entry(choice.index).or_default();
-            if let Some(delta) = choice.delta {
-                let content = delta.content.unwrap_or_default();
-                heard.says_something |= !content.is_empty()
-                    || delta.tool_calls.is_some_and(|calls| !calls.is_empty())
-                    || delta.function_call.is_some()
-                    || delta.audio.is_some();
-                heard.refused |= delta.refusal.is_some_and(|refusal| !refusal.is_empty());
-                heard.text.push_str(&content);
-            }
-            if choice.finish_reason.is_some() {
-                heard.finish = choice.finish_reason;
-            }
-        }
-    }
-
-    fn verdict(mut self) -> Result<Answer, NotStorable> {
-        if self.failed {
-            return Err(NotStorable::UpstreamError);
-        }
-        if self.unreadable {
-            return Err(NotStorable::Unreadable);
-        }
-        if self.choices.is_empty() {
-            return Err(NotStorable::Empty);
-        }
-        for heard in self.choices.values() {
-            match heard.finish.as_deref() {
-                Some("stop" | "tool_calls" | "function_call") => {}
-                // TGI's own words for a clean end.
-                Some("eos_token" | "stop_sequence") => {}
-                Some("length") => return Err(NotStorable::Length),
-                Some("content_filter") => return Err(NotStorable::Filtered),
-                Some(_) => return Err(NotStorable::UnknownFinish),
-                None => return Err(NotStorable::Incomplete),
-            }
-            if heard.refused {
-                return Err(NotStorable::Filtered);
-            }
-            if !heard.says_something {
-                return Err(NotStorable::Empty);
-            }
-        }
-        let text = self.choices.pop_first().map(|(_, heard)| heard.text).unwrap_or_default();
-        Ok(Answer { text, usage: self.usage })
-    }
-}
-
-/// Hears an answer in one body: everything is decided at its end.
-#[derive(Default)]
-pub(super) struct Whole {
-    heard: bool,
-}
-
-impl Listener for Whole {
-    fn hear(&mut self, bytes: &[u8]) {
-        self.heard |= !bytes.is_empty();
-    }
-
-    fn beginning(&self) -> Beginning {
-        if self.heard { Beginning::Speaking } else { Beginning::Silent }
-    }
-
-    fn finish(self: Box<Self>, body: &[u8]) -> Result<Answer, NotStorable> {
-        let mut account = Account::default();
-        match serde_json::from_slice(body) {
-            Ok(message) => account.add(message),
-            Err(_) => account.unreadable = true,
-        }
-        account.verdict()
-    }
-}
-
-/// Hears an answer as events.
-pub(super) struct Stream {
-    splitter: Splitter,
-    account: Account,
-    beginning: Beginning,
-    done: bool,
-}
-
-impl Stream {
-    pub(super) fn new() -> Self {
-        Self {
-            splitter: Splitter::new(EVENT_MAX),
-            account: Account::default(),
-            beginning: Beginning::Silent,
-            done: false,
-        }
-    }
-
-    fn event(
-        kind: &[u8],
-        data: &[u8],
-        (account, beginning, done): (&mut Account, &mut Beginning, &mut bool),
-    ) {
-        if data == DONE {
-            *done = true;
-        } else if kind == b"error" {
+/// Ears for both shapes: a body is one message, a stream is many and `[DONE]`.
+pub(super) fn ears() -> impl Hear {
+    |account: &mut Account, event: Event<'_>| {
+        if event.data == DONE {
+            account.done = true;
+        } else if event.kind == b"error" {
             account.failed = true;
         } else {
-            match serde_json::from_slice(data) {
-                Ok(message) => account.add(message),
+            match serde_json::from_slice(event.data) {
+                Ok(message) => add(account, message),
                 Err(_) => account.unreadable = true,
             }
         }
-        if *beginning == Beginning::Silent {
-            *beginning = if account.failed { Beginning::Failed } else { Beginning::Speaking };
+        // An error ends a stream as surely as the mark does.
+        account.done |= account.failed;
+    }
+}
+
+fn add(account: &mut Account, message: Message) {
+    account.failed |= message.error.is_some();
+    if let Some(tokens) = message.usage {
+        account.usage =
+            Some(Usage { prompt: tokens.prompt_tokens, completion: tokens.completion_tokens });
+    }
+    for choice in message.choices.unwrap_or_default() {
+        let heard = account.choice(choice.index);
+        heard.text.push_str(&choice.text.unwrap_or_default());
+        if let Some(delta) = choice.delta {
+            heard.says_something |= delta.tool_calls.is_some_and(|calls| !calls.is_empty())
+                || delta.function_call.is_some()
+                || delta.audio.is_some();
+            heard.refused |= delta.refusal.is_some_and(|refusal| !refusal.is_empty());
+            heard.text.push_str(&delta.content.unwrap_or_default());
+        }
+        if let Some(reason) = choice.finish_reason {
+            heard.finish = Some(finish(&reason));
         }
     }
 }
 
-impl Listener for Stream {
-    fn hear(&mut self, bytes: &[u8]) {
-        let Self { splitter, account, beginning, done } = self;
-        splitter.feed(bytes, |event| {
-            Self::event(event.kind, event.data, (account, beginning, done));
-        });
-    }
-
-    fn beginning(&self) -> Beginning {
-        self.beginning
-    }
-
-    fn finish(mut self: Box<Self>, _body: &[u8]) -> Result<Answer, NotStorable> {
-        let Self { splitter, account, beginning, done } = self.as_mut();
-        splitter.finish(|event| Self::event(event.kind, event.data, (account, beginning, done)));
-        if self.splitter.overflowed() {
-            return Err(NotStorable::Unreadable);
-        }
-        if !self.done && !self.account.failed {
-            return Err(NotStorable::Incomplete);
-        }
-        self.account.verdict()
+fn finish(reason: &str) -> Finish {
+    match reason {
+        "stop" | "tool_calls" | "function_call" => Finish::Clean,
+        // TGI's own words for a clean end.
+        "eos_token" | "stop_sequence" => Finish::Clean,
+        "length" => Finish::Length,
+        "content_filter" => Finish::Filtered,
+        _ => Finish::Unknown,
     }
 }
 

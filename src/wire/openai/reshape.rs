@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 use super::{
     super::{
         Shape,
-        sse::{self, Splitter},
+        framing::{self, Framing},
+        sse,
     },
     DONE,
 };
@@ -24,25 +25,8 @@ pub(super) fn reshape(stored: Shape, body: &Bytes, wanted: Shape) -> Option<Byte
             Some(body.clone())
         }
         (Shape::Stream { .. }, Shape::Stream { usage }) => with_usage(body, usage),
+        (Shape::Array, _) | (_, Shape::Array) => None,
     }
-}
-
-/// The data of every event before the end mark, as JSON.
-fn events(body: &[u8]) -> Option<Vec<Value>> {
-    let mut all = Vec::new();
-    let mut good = true;
-    let mut splitter = Splitter::new(usize::MAX);
-    let mut each = |event: sse::Event<'_>| {
-        if event.data != DONE {
-            match serde_json::from_slice(event.data) {
-                Ok(value) => all.push(value),
-                Err(_) => good = false,
-            }
-        }
-    };
-    splitter.feed(body, &mut each);
-    splitter.finish(&mut each);
-    good.then_some(all)
 }
 
 // === whole -> stream ===
@@ -108,7 +92,7 @@ fn number_calls(message: &mut Map<String, Value>) {
 fn join(body: &[u8]) -> Option<Bytes> {
     let mut whole = Map::new();
     let mut choices: Vec<Map<String, Value>> = Vec::new();
-    for event in events(body)? {
+    for (_, event) in framing::events(Framing::Sse, body)? {
         let Value::Object(event) = event else { return None };
         for (name, value) in event {
             match (name.as_str(), value) {
@@ -131,7 +115,7 @@ fn join(body: &[u8]) -> Option<Bytes> {
 }
 
 /// Adds one choice's piece to what is there of that choice.
-fn add_piece(choices: &mut Vec<Map<String, Value>>, piece: Value) -> Option<()> {
+pub(super) fn add_piece(choices: &mut Vec<Map<String, Value>>, piece: Value) -> Option<()> {
     let Value::Object(piece) = piece else { return None };
     let index = piece.get("index").cloned().unwrap_or_else(|| 0.into());
     let at = choices.iter().position(|choice| choice.get("index") == Some(&index));
@@ -211,7 +195,7 @@ fn finish_choice(mut choice: Map<String, Value>) -> Value {
 fn with_usage(body: &[u8], usage: bool) -> Option<Bytes> {
     let mut out = Vec::with_capacity(body.len());
     let mut counted = false;
-    for event in events(body)? {
+    for (_, event) in framing::events(Framing::Sse, body)? {
         let Value::Object(mut event) = event else { return None };
         let is_count = event.get("usage").is_some_and(Value::is_object);
         let no_choice = event.get("choices").and_then(Value::as_array).is_some_and(Vec::is_empty);

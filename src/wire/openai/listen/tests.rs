@@ -1,16 +1,16 @@
 use proptest::prelude::*;
 
-use super::{super::OpenAi, *};
-use crate::wire::{Dialect as _, Shape};
+use super::{super::Chat, *};
+use crate::wire::{Answer, Beginning, Dialect as _, NotStorable, Shape};
 
 fn whole(body: &str) -> Result<Answer, NotStorable> {
-    let mut ears = OpenAi.listener(Shape::Whole);
+    let mut ears = Chat.listener(Shape::Whole);
     ears.hear(body.as_bytes());
     ears.finish(body.as_bytes())
 }
 
 fn stream(body: &str) -> Result<Answer, NotStorable> {
-    let mut ears = OpenAi.listener(Shape::Stream { usage: false });
+    let mut ears = Chat.listener(Shape::Stream { usage: false });
     ears.hear(body.as_bytes());
     ears.finish(body.as_bytes())
 }
@@ -73,7 +73,7 @@ fn what_must_not_be_kept_says_why() {
 #[test]
 fn the_beginning_tells_an_error_in_a_200() {
     let beginning = |text: &str| {
-        let mut ears = OpenAi.listener(Shape::Stream { usage: false });
+        let mut ears = Chat.listener(Shape::Stream { usage: false });
         ears.hear(text.as_bytes());
         ears.beginning()
     };
@@ -94,7 +94,7 @@ proptest! {
         let mut cuts = cuts;
         cuts.push(HELLO.len());
         cuts.sort_unstable();
-        let mut ears = OpenAi.listener(Shape::Stream { usage: false });
+        let mut ears = Chat.listener(Shape::Stream { usage: false });
         let mut from = 0;
         for cut in cuts {
             ears.hear(&HELLO.as_bytes()[from..cut]);
@@ -105,9 +105,9 @@ proptest! {
 
     #[test]
     fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let mut ears = OpenAi.listener(Shape::Stream { usage: false });
+        let mut ears = Chat.listener(Shape::Stream { usage: false });
         ears.hear(&bytes);
         let _ = ears.finish(&bytes);
-        let _ = OpenAi.listener(Shape::Whole).finish(&bytes);
+        let _ = Chat.listener(Shape::Whole).finish(&bytes);
     }
 }

@@ -1,0 +1,79 @@
+//! What a request is: whose, in which dialect, and its key.
+
+use std::sync::Arc;
+
+use http::{Method, header, request::Parts};
+
+use super::House;
+use crate::{
+    cache::{
+        key::{Key, Route},
+        policy::Control,
+        reason::Reason,
+    },
+    front::tenant::Scope,
+    upstream::Upstream,
+    wire::{Call, Dialect, Prompt, Rules},
+};
+
+/// Whose request is it and in which dialect, if the cache may have a part in it?
+pub(super) fn cacheable(
+    house: &House,
+    upstream: &Upstream,
+    parts: &Parts,
+) -> Result<(Scope, Arc<dyn Dialect>), Reason> {
+    let dialect = upstream.dialects().at(parts.uri.path()).ok_or(Reason::NotCacheable)?;
+    if parts.method != Method::POST {
+        return Err(Reason::NotCacheable);
+    }
+    if !house.config.cache.enabled {
+        return Err(Reason::CacheOff);
+    }
+    if parts.headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(Reason::EncodedRequest);
+    }
+    let scope = house.tenants.scope(&parts.headers).ok_or(Reason::NoScope)?;
+    Ok((scope, Arc::clone(dialect)))
+}
+
+/// The request as its dialect reads it.
+pub(super) fn call<'a>(house: &'a House, parts: &'a Parts, body: &'a [u8]) -> Call<'a> {
+    let cache = &house.config.cache;
+    let rules = Rules {
+        ignored: &cache.ignore_fields,
+        templates: &cache.template,
+        text_inputs: &cache.text_inputs,
+    };
+    let query = parts.uri.query().unwrap_or_default();
+    Call { path: parts.uri.path(), query, headers: &parts.headers, body, rules }
+}
+
+/// Everything that a key is made of, but for the prompt.
+pub(super) struct Keying<'a> {
+    pub(super) house: &'a House,
+    pub(super) scope: Scope,
+    pub(super) control: &'a Control,
+    pub(super) upstream: &'a Upstream,
+    pub(super) dialect: &'a dyn Dialect,
+    pub(super) parts: &'a Parts,
+}
+
+impl Keying<'_> {
+    pub(super) fn key(&self, prompt: &Prompt) -> Key {
+        let headers = &self.parts.headers;
+        let vary = self.house.config.cache.vary_headers.iter();
+        let vary: Vec<&[u8]> =
+            vary.map(|name| headers.get(name).map_or(&b""[..], |value| value.as_bytes())).collect();
+        let query = self.dialect.keyed_query(self.parts.uri.query().unwrap_or_default());
+        let route = Route {
+            upstream: self.upstream.name(),
+            dialect: self.dialect.name(),
+            query: &query,
+            vary: &vary,
+        };
+        match &self.control.namespace {
+            Some(name) => Key::new(&self.scope.in_namespace(name), route, prompt),
+            None => Key::new(&self.scope, route, prompt),
+        }
+    }
+}

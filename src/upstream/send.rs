@@ -1,0 +1,207 @@
+//! One exchange with whichever replica does it.
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{
+    HeaderValue, Method, Request,
+    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+    request,
+    uri::PathAndQuery,
+};
+use tokio::time::Instant;
+
+use super::{
+    Outgoing, Prefix, Reply, Upstream,
+    balance::{Branch, Pick},
+    hedge::Hedge,
+    outgoing::Upload,
+    replica::Failure,
+};
+use crate::{
+    fault::{Fault, Kind, Retry},
+    wire::{Dialect, Shape},
+};
+
+/// What is known of a request that a dialect has read: asking for it twice costs money, but does
+/// nothing twice.
+#[derive(Clone, Copy, Default)]
+pub struct Call<'a> {
+    /// How its prompt begins, for replicas that keep what they computed for it.
+    pub prefix: Option<Prefix>,
+    /// Whose ears to use for an answer that comes as a stream: its first event is then heard before
+    /// the answer counts as one.
+    pub ears: Option<(&'a dyn Dialect, Shape)>,
+}
+
+/// Everything about one exchange that does not change from replica to replica.
+struct Exchange<'a> {
+    path: PathAndQuery,
+    began: Instant,
+    call: Option<Call<'a>>,
+}
+
+impl Upstream {
+    /// Forwards a request that nobody here has read.
+    ///
+    /// `head` has a target in origin form and no hop-by-hop headers; `Host` is set to the
+    /// replica's own. Dropping the future, or later the body, stops the upstream's work.
+    ///
+    /// The request goes to another replica when one certainly did not act on it: it could not be
+    /// reached, refused it, or answered that it has too much to do (429, 503, 529; a whole body,
+    /// and within the retry budget). Nothing of a reply is shown before that is settled. A fault is
+    /// [`Retry::Safe`] when that was so for each replica that was asked.
+    ///
+    /// # Errors
+    /// The last attempt's fault; each limit of `[timeouts]` has its own kind.
+    pub async fn send(&self, head: request::Parts, body: Outgoing) -> Result<Reply, Fault> {
+        self.exchange(head, body, None).await
+    }
+
+    /// [`Self::send`] for a [`Call`]: near its prefix, with a second replica where the first is
+    /// slow (`upstream.hedge`), and past a stream whose first event is an error, which becomes an
+    /// error status where no replica does better.
+    ///
+    /// # Errors
+    /// As there, and `timeouts.first_token`.
+    pub async fn call(
+        &self,
+        head: request::Parts,
+        body: Bytes,
+        call: Call<'_>,
+    ) -> Result<Reply, Fault> {
+        self.exchange(head, Outgoing::Whole(body), Some(call)).await
+    }
+
+    async fn exchange(
+        &self,
+        head: request::Parts,
+        body: Outgoing,
+        call: Option<Call<'_>>,
+    ) -> Result<Reply, Fault> {
+        let path = head.uri.path_and_query().cloned();
+        let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let mut request = Request::from_parts(head, Upload::from(body));
+        frame(&mut request);
+        self.budget.earn();
+        if let Some(hedge) = &self.hedge {
+            hedge.earn();
+        }
+        let exchange = Exchange { path, began: Instant::now(), call };
+        let prefix = call.and_then(|call| call.prefix);
+        let mut tried = Vec::new();
+        // What the client gets if nobody does better.
+        let mut outcome = Err(Fault::new(Kind::Internal, "an upstream without replicas"));
+        let mut now = exchange.began;
+        while let Some(pick) = self.balance.pick(&self.replicas, &tried, prefix, now) {
+            if outcome.is_ok() && pick.branch == Branch::NoHealthy {
+                break;
+            }
+            tried.push(pick.index);
+            let is_last = tried.len() == self.replicas.len();
+            let spare = if is_last { None } else { copy(&request) };
+            let again = match self.attempt(&exchange, pick, request, &spare, &mut tried).await {
+                Ok(reply) => {
+                    let declined = reply.declined;
+                    outcome = Ok(reply);
+                    if declined { self.within_budget(spare) } else { None }
+                }
+                Err(Failure { fault, request: unsent }) => {
+                    let safe = fault.retry == Retry::Safe;
+                    if outcome.is_err() {
+                        outcome = Err(fault);
+                    }
+                    match unsent {
+                        _ if !safe => None,
+                        Some(unsent) => Some(*unsent),
+                        None => self.within_budget(spare),
+                    }
+                }
+            };
+            let Some(again) = again else { break };
+            request = again;
+            now = Instant::now();
+        }
+        outcome
+    }
+
+    /// One attempt, with a second one beside it where that is wanted and the first is slow.
+    async fn attempt(
+        &self,
+        exchange: &Exchange<'_>,
+        pick: Pick<'_>,
+        request: Request<Upload>,
+        spare: &Option<Request<Upload>>,
+        tried: &mut Vec<usize>,
+    ) -> Result<Reply, Failure> {
+        let hedge = self.hedge.as_ref().filter(|_| exchange.call.is_some());
+        match hedge.zip(spare.as_ref()) {
+            Some((hedge, spare)) => self.hedged(hedge, exchange, pick, request, spare, tried).await,
+            None => exchange.with(pick, request).await,
+        }
+    }
+
+    /// Boxed: two attempts at once are large, and rare.
+    fn hedged<'a>(
+        &'a self,
+        hedge: &'a Hedge,
+        exchange: &'a Exchange<'_>,
+        pick: Pick<'a>,
+        request: Request<Upload>,
+        spare: &'a Request<Upload>,
+        tried: &'a mut Vec<usize>,
+    ) -> BoxFuture<'a, Result<Reply, Failure>> {
+        let first = exchange.with(pick, request);
+        let second = move || {
+            let copied = copy(spare)?;
+            let pick = self.balance.pick(&self.replicas, tried, None, Instant::now())?;
+            if pick.branch == Branch::NoHealthy || !hedge.spend() {
+                return None;
+            }
+            tried.push(pick.index);
+            Some(exchange.with(pick, copied))
+        };
+        Box::pin(hedge.race(first, second))
+    }
+
+    fn within_budget(&self, spare: Option<Request<Upload>>) -> Option<Request<Upload>> {
+        spare.filter(|_| self.budget.spend(Instant::now()))
+    }
+}
+
+impl Exchange<'_> {
+    /// Asks one replica, up to its head, or to its first event where that can be heard.
+    async fn with(&self, pick: Pick<'_>, request: Request<Upload>) -> Result<Reply, Failure> {
+        let replica = pick.replica;
+        let reply = replica.exchange(request, &self.path, self.began, pick.branch).await?;
+        let ears = self.call.and_then(|call| call.ears);
+        match ears.filter(|_| reply.head.status.is_success()) {
+            Some((dialect, shape)) => reply.heard(dialect.listener(shape)).await,
+            None => Ok(reply),
+        }
+    }
+}
+
+/// A second request, where there can be one: once sent, the first is hyper's.
+fn copy(request: &Request<Upload>) -> Option<Request<Upload>> {
+    let mut copied = Request::new(request.body().copy()?);
+    request.method().clone_into(copied.method_mut());
+    request.uri().clone_into(copied.uri_mut());
+    request.headers().clone_into(copied.headers_mut());
+    Some(copied)
+}
+
+/// Says in the headers how long a whole body is; nobody else's word for it counts.
+fn frame(request: &mut Request<Upload>) {
+    // Extensions are for our own rooms; hyper reads some of them as orders.
+    request.extensions_mut().clear();
+    let Upload::Whole(bytes) = request.body() else { return };
+    let length = bytes.len();
+    let says_zero = [Method::POST, Method::PUT, Method::PATCH].contains(request.method());
+    let headers = request.headers_mut();
+    headers.remove(TRANSFER_ENCODING);
+    if length > 0 || says_zero {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    } else {
+        headers.remove(CONTENT_LENGTH);
+    }
+}
