@@ -21,6 +21,7 @@ mod reference;
 mod script;
 mod stem;
 mod tense;
+mod told;
 mod unicode;
 
 use serde::{Deserialize, Serialize};

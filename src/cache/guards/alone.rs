@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lexicon::lexicon;
 use super::reading::{Class, Reading};
+use super::told::harmless;
 
 /// A class of prompts that only an exact match may answer.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
@@ -63,7 +64,7 @@ fn is_volatile(reading: &Reading) -> bool {
     let lists = lexicon();
     let spoken = reading.tokens.iter().enumerate().any(|(at, t)| {
         let before = at.checked_sub(1).map(|b| reading.tokens[b].word.as_str());
-        lists.is_volatile(before, &t.word)
+        lists.is_volatile(before, &t.word, reading.language) && !harmless(reading, at)
     });
     spoken || (reading.script.runs_on() && lists.has_volatile_glyphs(&reading.compact))
 }
