@@ -35,6 +35,7 @@ check: ## The inner loop: types, lints and unit tests of what changed, about a m
 .PHONY: test
 test: assets ## Everything: unit, integration, real clients, real servers
 	cargo test --locked
+	scripts/test-milvus
 	scripts/test-sdk
 
 .PHONY: watch

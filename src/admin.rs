@@ -10,6 +10,7 @@ mod dashboard;
 mod entries;
 mod events;
 mod explain;
+mod feedback;
 mod health;
 mod listener;
 mod purge;
@@ -32,7 +33,7 @@ pub use self::{
     entries::{Entries, EntryView},
     explain::{CLIENT, ExactAnswer, Explained, Judged, Nearest, Question, Took},
     health::{Health, Part, Phase},
-    listener::serve,
+    listener::{serve, starting},
     purge::PurgeMode,
     reload::Reload,
 };
@@ -97,6 +98,7 @@ impl Admin {
             .route("/api/v1/stats", get(stats))
             .route("/api/v1/entries/{id}", get(entries::show).delete(entries::delete))
             .route("/api/v1/purge", post(purge::purge))
+            .route("/api/v1/feedback", post(feedback::feedback))
             .route("/api/v1/reload", post(reload::reload))
             .route("/api/v1/events", get(events::events))
             .route(
@@ -149,13 +151,30 @@ async fn livez() -> &'static str {
 /// Whether traffic should come here. Upstreams play no part: a dead one is no reason to take the
 /// proxy out that still answers from its cache.
 async fn readyz(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
-    let readiness = admin.health.readiness();
+    readiness(&admin.health, query.as_deref())
+}
+
+fn readiness(health: &Health, query: Option<&str>) -> Response {
+    let readiness = health.readiness();
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let verbose = query.is_some_and(|query| {
         query.split('&').any(|pair| pair.split('=').next() == Some("verbose"))
     });
     let text = if verbose { readiness.verbose() } else { readiness.brief() };
     (status, text).into_response()
+}
+
+/// What is answered before the rooms are open: that we live, and what is waited for.
+fn starting_router(health: Arc<Health>) -> Router {
+    let ready = {
+        let health = health.clone();
+        get(async move |RawQuery(query): RawQuery| readiness(&health, query.as_deref()))
+    };
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", ready)
+        .fallback(async || Refusal::STARTING)
+        .layer(middleware::from_fn(bounded))
 }
 
 async fn stats(State(admin): State<Admin>) -> Json<Stats> {

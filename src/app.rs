@@ -7,6 +7,7 @@ mod explain;
 mod open;
 mod reload;
 mod reports;
+mod store;
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +27,7 @@ use crate::{
     exchange::{Doorman, House},
     front::{BindError, Front, Signals},
     observe::log::Dropped,
-    upstream::OpenError,
+    upstream::{OpenError, sight::Sight},
 };
 
 /// Why nothing can be served.
@@ -66,14 +67,24 @@ pub async fn run(config: Config, reread: Reread, dropped: Dropped) -> Result<(),
     let admin_listener = bind_admin(&config).await?;
 
     let tasks = TaskTracker::new();
-    let Opened { house, embedder, observer, exporter } =
-        open::house(&config, &health, &tasks).await?;
+    let opened = CancellationToken::new();
+    let starting = admin_listener.map(|listener| {
+        let starting = admin::starting(listener, health.clone(), opened.clone());
+        tokio::spawn(starting)
+    });
+    let house = open::house(&config, &health, &tasks).await;
+    opened.cancel();
+    let Opened { house, embedder, counted, observer, exporter } = house?;
+    let sight = Arc::new(Sight::default());
+    sight.watch(&config);
     let current = Arc::new(ArcSwap::new(house.clone()));
-    let reloader = Arc::new(Reloader::new(current.clone(), front.tls(), reread));
+    let reloader = Arc::new(Reloader::new(current.clone(), front.tls(), sight.clone(), reread));
     let hang_ups = watch_hang_ups(&reloader)?;
     let reports = Arc::new(Reports {
         current: current.clone(),
         embedder,
+        counted,
+        sight,
         dropped,
         tally: front.tally(),
         tls: front.tls(),
@@ -83,8 +94,13 @@ pub async fn run(config: Config, reread: Reread, dropped: Dropped) -> Result<(),
     let token = config.admin.token.as_deref();
     let desk =
         Admin::new(observer, reports.clone(), health.clone(), reports, token).reloading(reloader);
-    let admin = admin_listener
-        .map(|listener| tokio::spawn(admin::serve(listener, desk, admin_stop.clone())));
+    let admin = match starting {
+        Some(starting) => match starting.await {
+            Ok(listener) => Some(tokio::spawn(admin::serve(listener, desk, admin_stop.clone()))),
+            Err(error) => return Err(StartFault::Process(error.to_string())),
+        },
+        None => None,
+    };
 
     for address in front.addresses() {
         tracing::info!(%address, "listening");

@@ -6,17 +6,22 @@
 pub mod entry;
 pub mod exact;
 pub mod explain;
+mod feedback;
+mod fences;
 pub mod flight;
 pub mod guards;
 pub mod interval;
 pub mod judge;
 pub mod key;
-mod learn;
+pub mod learn;
 pub mod namespaces;
 pub mod policy;
+mod probing;
 mod purge;
 pub mod reason;
+mod report;
 pub mod semantic;
+mod upkeep;
 pub mod verdict;
 pub mod write;
 
@@ -28,12 +33,22 @@ use tokio_util::task::TaskTracker;
 use self::{
     entry::{Entry, now_ms},
     exact::ExactTier,
+    feedback::Served,
+    fences::Fences,
+    guards::{Alone, Clock, Reading, alone_by},
+    judge::llm::LlmJudge,
     key::Key,
     namespaces::Namespaces,
     policy::Plan,
+    probing::Probing,
     reason::Reason,
+    upkeep::Upkeep,
     verdict::Placement,
     write::{WriteBehind, WriteReport},
+};
+pub use self::{
+    feedback::Mark,
+    report::{JudgeReport, VerdictReport, WrongHits},
 };
 use crate::{
     config,
@@ -97,10 +112,17 @@ impl Tier {
 pub struct Cache {
     config: ArcSwap<config::Cache>,
     exact: ExactTier,
-    namespaces: Namespaces,
+    namespaces: Arc<Namespaces>,
+    clock: Clock,
+    judge: Option<LlmJudge>,
+    served: Served,
+    probing: Probing,
     embedder: Option<Arc<dyn Embedder>>,
     store: Option<Arc<dyn VectorStore>>,
     writer: Option<WriteBehind>,
+    /// Where the store is shared with other replicas.
+    fences: Option<Arc<Fences>>,
+    _upkeep: Option<Upkeep>,
 }
 
 impl Cache {
@@ -117,10 +139,35 @@ impl Cache {
     ) -> Self {
         let exact = ExactTier::new(config.max_bytes.0, config.grace.get());
         let model = embedder.as_ref().map_or("", |embedder| embedder.identity().name.as_str());
-        let namespaces = Namespaces::open(&config.semantic, model, learned);
-        let writer = store.clone().map(|store| WriteBehind::start(store, queue, tasks));
-        let config = ArcSwap::from_pointee(config);
-        Self { config, exact, namespaces, embedder, store, writer }
+        let semantic = &config.semantic;
+        let shared = config.scope == config::ScopeRule::Shared;
+        let confirmations = if shared { semantic.confirmations } else { 0 };
+        let namespaces = Arc::new(Namespaces::open(semantic, model, confirmations, learned));
+        let judge = LlmJudge::open(&semantic.judge).unwrap_or_else(|error| {
+            tracing::error!(%error, "no language model judges: cheaper judges alone");
+            None
+        });
+        let meta = store.as_ref().and_then(|store| store.meta()).cloned();
+        let fences = meta.map(|meta| Arc::new(Fences::new(meta, exact.clone())));
+        let writer =
+            store.clone().map(|store| WriteBehind::start(store, fences.clone(), queue, tasks));
+        let upkeep = store.as_ref().zip(writer.as_ref()).map(|(store, writer)| {
+            Upkeep::start(store, writer, fences.as_ref(), config.grace.get())
+        });
+        Self {
+            exact,
+            namespaces,
+            clock: Clock::new(&semantic.volatile, &semantic.stable),
+            judge,
+            served: Served::default(),
+            probing: Probing::new(if shared { semantic.probe_limit } else { 0 }),
+            embedder,
+            store,
+            writer,
+            fences,
+            _upkeep: upkeep,
+            config: ArcSwap::from_pointee(config),
+        }
     }
 
     /// The cache's settings, as they are now.
@@ -159,10 +206,23 @@ impl Cache {
         // The memory tier lets go of what is past its grace, but not to the millisecond.
         let grace_ms = u64::try_from(self.config().grace.get().as_millis()).unwrap_or(u64::MAX);
         let within_grace = now < hit.entry.expires_ms.saturating_add(grace_ms);
-        if hit.entry.is_fresh(now) || (hit.kind == HitKind::Stale && within_grace) {
+        if hit.entry.is_fresh(now)
+            || (hit.kind == HitKind::Stale && within_grace && !self.is_volatile(&hit.entry))
+        {
             return Ok(());
         }
         Err(Reason::Stale)
+    }
+
+    /// The class of a question, if it has one.
+    pub fn class(&self, reading: &Reading) -> Option<Alone> {
+        alone_by(reading, &self.clock)
+    }
+
+    /// Does the truth of this answer move with the clock?
+    fn is_volatile(&self, entry: &Entry) -> bool {
+        let question = entry.question.as_deref();
+        question.is_some_and(|text| self.class(&Reading::of(text)) == Some(Alone::Volatile))
     }
 
     /// May this request have this answer, which another request of the same key was given? What a
@@ -217,15 +277,10 @@ impl Cache {
     /// The store's; the memory tier has forgotten it all the same.
     pub async fn delete(&self, id: EntryId) -> Result<u64, StoreFault> {
         let here = u64::from(self.exact.remove(id));
-        let (Some(writer), Some(store)) = (&self.writer, &self.store) else { return Ok(here) };
+        let Some(store) = &self.store else { return Ok(here) };
         // A key that leads to an elder answer goes with that answer: they say the same.
         let answer = store.get(id).await?.map_or(id, |record| record.answer);
-        self.exact.remove(answer);
-        let id = answer;
-        let stored = writer.delete(Selector::Answer(id)).await;
-        // A lookup may have carried it from the store into memory meanwhile.
-        self.exact.remove(id);
-        Ok(stored?.max(here))
+        Ok(self.purge(Selector::Answer(answer)).await?.max(here))
     }
 
     /// Makes every kept answer durable.

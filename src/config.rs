@@ -7,6 +7,7 @@
 mod changes;
 mod check;
 mod layers;
+mod secret;
 mod units;
 
 use std::{
@@ -21,6 +22,7 @@ use serde::Deserialize;
 pub use self::{
     changes::{Change, changes},
     layers::{Overrides, Problem, Problems, load},
+    secret::{Secret, SecretKey},
     units::{Size, Span},
 };
 
@@ -35,6 +37,9 @@ pub struct Config {
     pub listen: Listen,
     /// Server certificates.
     pub tls: Tls,
+    /// APIs that are described here rather than built in, by name.
+    #[serde(default)]
+    pub dialect: BTreeMap<String, Custom>,
     /// Model servers; at least one.
     #[serde(default)]
     pub upstream: Vec<Upstream>,
@@ -189,6 +194,12 @@ pub struct Upstream {
     /// Connections to each replica that are opened ahead.
     #[serde(default)]
     pub warm: usize,
+    /// Life of its answers, where another than `cache.ttl`.
+    #[serde(default, deserialize_with = "units::optional_span")]
+    pub ttl: Option<Span>,
+    /// Path of the replicas' own Prometheus metrics; empty: they are not looked at.
+    #[serde(default)]
+    pub metrics: String,
     /// What is promised: the first piece of an answer within so long. Empty: nothing.
     #[serde(default, deserialize_with = "units::optional_span")]
     pub budget: Option<Span>,
@@ -225,7 +236,7 @@ fn hedge_share() -> f64 {
 pub struct Headers(pub Vec<(http::HeaderName, http::HeaderValue)>);
 
 /// The wire's own words: which APIs an upstream speaks, and where a wrapped question stands.
-pub use crate::wire::{Template, dialects::Family};
+pub use crate::wire::{Template, custom::Custom, dialects::Family};
 
 /// What one client may take from all others.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -291,6 +302,8 @@ pub struct Cache {
     pub max_entry: Size,
     /// Who shares answers.
     pub scope: ScopeRule,
+    /// When a hit is sent.
+    pub replay: Replay,
     /// Finish answers that nobody waits for any more.
     pub finish_abandoned: bool,
     /// Hotter requests are not cached.
@@ -311,6 +324,16 @@ pub struct Cache {
     pub flights_bytes: Size,
     /// Matching by meaning.
     pub semantic: Semantic,
+}
+
+/// When a hit is sent.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Replay {
+    /// At once.
+    Instant,
+    /// After as long as the answer took to be generated: its time tells nobody that it was known.
+    Paced,
 }
 
 /// Who shares answers with whom.
@@ -346,6 +369,50 @@ pub struct Semantic {
     pub neighbours: usize,
     /// Names of the guards that are on.
     pub guards: Vec<String>,
+    /// Words and phrases beside the built-in ones that make an answer depend on the clock; a trailing
+    /// `*` stands for any ending.
+    pub volatile: Vec<String>,
+    /// Words that do not, though they are built in.
+    pub stable: Vec<String>,
+    /// Under [`ScopeRule::Shared`]: how many other clients' fresh answers must agree with an answer
+    /// before it is shared by meaning.
+    pub confirmations: usize,
+    /// Under [`ScopeRule::Shared`]: near questions of one client a minute that are looked up by
+    /// meaning; 0: no limit.
+    pub probe_limit: u32,
+    /// The language model that compares answers.
+    pub judge: Judge,
+}
+
+/// A language model that compares answers: any OpenAI-compatible endpoint.
+#[derive(Clone, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Judge {
+    /// Its base URL, to which `/chat/completions` is added; `None`: no such judge.
+    #[serde(deserialize_with = "units::optional")]
+    pub url: Option<String>,
+    /// The model's name there.
+    pub model: String,
+    /// Sent as a bearer token.
+    #[serde(deserialize_with = "units::optional")]
+    pub api_key: Option<String>,
+    /// How long one comparison may take, waiting included.
+    pub deadline: Span,
+    /// Comparisons at once.
+    pub concurrency: usize,
+    /// Comparisons that may wait.
+    pub queue: usize,
+}
+
+impl std::fmt::Debug for Judge {
+    /// Never prints the key.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Judge")
+            .field("url", &self.url)
+            .field("model", &self.model)
+            .field("api_key", &self.api_key.as_ref().map(|_| "***"))
+            .finish_non_exhaustive()
+    }
 }
 
 /// How a near prompt is judged: the verdict's own word.
@@ -384,7 +451,7 @@ pub struct Embed {
 pub struct Store {
     /// Which database.
     pub kind: StoreKind,
-    /// The embedded store's folder.
+    /// The embedded store's folder; learned state and the tenants' key live there in every case.
     pub path: PathBuf,
     /// Answers that may wait to be written.
     pub queue: usize,
@@ -392,6 +459,26 @@ pub struct Store {
     pub compact_after: usize,
     /// The embedded store's size on disk.
     pub max_bytes: Size,
+    /// A server's address.
+    pub url: String,
+    /// What a server lets us in by.
+    #[serde(deserialize_with = "units::secret")]
+    pub api_key: Option<Secret>,
+    /// The beginning of our collections' names on a server.
+    pub prefix: String,
+    /// The most that one lookup on a server may take.
+    pub timeout: Span,
+    /// Lookups on a server at a time.
+    pub in_flight: usize,
+    /// Copies of a collection that a server keeps.
+    pub replicas: u32,
+    /// Parts that a server splits a collection into.
+    pub shards: u32,
+    /// Copies that must have a write before it counts (Qdrant).
+    pub write_consistency: u32,
+    /// The tenants' key, 64 hex digits, shared by all replicas on one store.
+    #[serde(deserialize_with = "units::secret")]
+    pub tenant_key: Option<SecretKey>,
 }
 
 /// Which vector database.
@@ -400,8 +487,20 @@ pub struct Store {
 pub enum StoreKind {
     /// Qdrant Edge in this process.
     Embedded,
+    /// A Milvus server.
+    Milvus,
     /// None: the memory tier only.
     Off,
+}
+
+impl StoreKind {
+    /// Is it behind a network?
+    pub const fn is_remote(self) -> bool {
+        match self {
+            Self::Milvus => true,
+            Self::Embedded | Self::Off => false,
+        }
+    }
 }
 
 /// The admin listener's rights.

@@ -3,6 +3,7 @@
 //! An embedder runs on its own threads behind a bounded queue: the runtime that accepts connections
 //! never computes a vector, and a full queue is an answer ([`EmbedFault::Busy`]), not a wait.
 
+pub mod counted;
 pub mod local;
 
 use std::{fmt, sync::Arc};

@@ -12,7 +12,7 @@ mod journey;
 mod report;
 mod routing;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use http::{Request, Response, request::Parts};
@@ -35,7 +35,7 @@ use crate::{
         semantic::Times,
         verdict::Ruling,
     },
-    config::Config,
+    config::{Config, Replay},
     fault::{Fault, Kind},
     front::{
         Handler, Peer,
@@ -78,6 +78,14 @@ pub struct House {
     pub tasks: TaskTracker,
 }
 
+impl House {
+    /// The life of an upstream's answers.
+    fn ttl(&self, upstream: &crate::upstream::Upstream) -> Duration {
+        let named = self.config.upstream.iter().find(|one| one.name == upstream.name());
+        named.and_then(|one| one.ttl).unwrap_or(self.config.cache.ttl).get()
+    }
+}
+
 /// Opens the house to the front: to each request the one that stands then.
 pub struct Doorman(pub Arc<ArcSwap<House>>);
 
@@ -97,6 +105,10 @@ impl Handler for Doorman {
             Ok(_) => story(house, peer, &mut parts, incoming, &mut record).await,
             Err(fault) => Err(fault.clone()),
         };
+        if house.config.cache.replay == Replay::Paced {
+            let left = record.upstream_saved.saturating_sub(record.stages.elapsed());
+            tokio::time::sleep(left).await;
+        }
         let response = told.unwrap_or_else(|fault| {
             record.outcome = Outcome::Error;
             record.fault = Some(fault.kind);
@@ -145,11 +157,19 @@ async fn story(
     if let Ok(question) = &prompt.question {
         record.prompt(question);
     }
-    let plan = match policy::decide(&house.config.cache, &control, &prompt) {
+    let plan = match policy::decide(&house.config.cache, house.ttl(upstream), &control, &prompt) {
         Ok(plan) => plan,
         Err(reason) => return forward(house, upstream, parts, body, reason, record).await,
     };
-    let keying = Keying { house, scope, control: &control, upstream, dialect: &*dialect, parts };
+    let keying = Keying {
+        house,
+        scope,
+        control: &control,
+        upstream,
+        dialect: &*dialect,
+        parts,
+        peer: &peer,
+    };
     let key = keying.key(&prompt);
     record.stages.lap(Stage::Key);
 
@@ -227,7 +247,7 @@ fn replay(
     record.tokens_prompt = entry.usage.map(|usage| usage.prompt);
     record.tokens_completion = entry.usage.map(|usage| usage.completion);
     record.tokens_saved = usage.prompt + usage.completion;
-    record.upstream_saved = std::time::Duration::from_millis(entry.upstream_ms);
+    record.upstream_saved = Duration::from_millis(entry.upstream_ms);
     record.outcome = match hit.kind {
         HitKind::Exact => Outcome::HitExact,
         HitKind::Stale => Outcome::HitStale,

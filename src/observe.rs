@@ -30,6 +30,7 @@ mod sources;
 mod stages;
 mod stats;
 pub mod trace;
+mod wrong_hits;
 
 use std::{
     sync::{Arc, OnceLock},
@@ -179,9 +180,9 @@ impl Observer {
         route
     }
 
-    /// What is promised to those who use a route; the first word on it counts.
+    /// What is promised to those who use a route; said again, the last word counts.
     pub fn promise(&self, route: &Route, promise: Promise) {
-        route.slo.get_or_init(|| self.metrics.slo(&route.name, promise));
+        route.slo.get_or_init(|| self.metrics.slo(&route.name, promise)).renew(promise);
     }
 
     /// The handle of requests that reached no upstream's route (`none`).

@@ -27,6 +27,8 @@ pub struct Body<H> {
     source: Source<H>,
     record: Option<RecordGuard>,
     end: Option<BodyEnd>,
+    /// The last byte that the client got.
+    last: Option<u8>,
     /// Held until the client has everything.
     _admitted: Option<Admitted>,
 }
@@ -72,7 +74,7 @@ impl<H> Body<H> {
     }
 
     fn of(source: Source<H>) -> Self {
-        Self { source, record: None, end: None, _admitted: None }
+        Self { source, record: None, end: None, last: None, _admitted: None }
     }
 
     /// The same body, holding the request's record and permit to its end.
@@ -87,6 +89,7 @@ impl<H> Body<H> {
         if let Some(record) = &mut self.record {
             record.sent(bytes.len());
         }
+        self.last = bytes.last().copied().or(self.last);
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
 
@@ -130,7 +133,7 @@ impl<H> Body<H> {
             // Inside an announced length a last word would fill up what is missing, and the client
             // would take the answer for complete.
             Source::Flight(Following { stream: Some((dialect, shape)), left: None, .. }) => {
-                dialect.stream_error(*shape, &fault)
+                dialect.stream_error(*shape, &fault, self.last)
             }
             _ => None,
         };

@@ -8,16 +8,22 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 
 use crate::embed::Vector;
 
+pub mod collection;
 #[cfg(test)]
 mod contract;
 pub mod embedded;
+pub mod meta;
+pub mod milvus;
+pub mod remote;
 
 /// 128 bits of a fingerprint: a key's and an answer's name in stores, headers and the admin API.
 /// Written as 32 lower-case hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct EntryId(pub u128);
 
 impl fmt::Display for EntryId {
@@ -40,6 +46,20 @@ impl std::str::FromStr for EntryId {
             return Err(format!("an entry id is 32 hex digits, not `{text}`"));
         }
         u128::from_str_radix(text, 16).map(Self).map_err(|error| error.to_string())
+    }
+}
+
+impl TryFrom<String> for EntryId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<EntryId> for String {
+    fn from(id: EntryId) -> Self {
+        id.to_string()
     }
 }
 
@@ -90,7 +110,8 @@ pub struct Neighbour {
 }
 
 /// Which records an administrator means. Empty selectors do not exist: `All` is said aloud.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Selector {
     /// Everything in this collection.
     All,
@@ -125,6 +146,9 @@ pub enum StoreFault {
     /// The disk or the quota is full; reads go on.
     #[error("store_full: {0}")]
     Full(String),
+    /// It cannot hold a record of this size: it stays in memory.
+    #[error("store_too_large")]
+    TooLarge,
 }
 
 impl StoreFault {
@@ -135,6 +159,7 @@ impl StoreFault {
             Self::Unavailable(_) => "store_unavailable",
             Self::Failed(_) => "store_failed",
             Self::Full(_) => "store_full",
+            Self::TooLarge => "store_too_large",
         }
     }
 }
@@ -184,4 +209,14 @@ pub trait VectorStore: Send + Sync + 'static {
 
     /// How it is doing. Cheap: called for each scrape.
     fn report(&self) -> StoreReport;
+
+    /// The largest payload of a record that it takes.
+    fn payload_max_bytes(&self) -> usize {
+        usize::MAX
+    }
+
+    /// What is shared with other replicas; `None` where one process has the store alone.
+    fn meta(&self) -> Option<&meta::Meta> {
+        None
+    }
 }

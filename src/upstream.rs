@@ -35,6 +35,7 @@ mod replica;
 mod reply;
 mod route;
 mod send;
+pub mod sight;
 mod socket;
 mod tls;
 mod unanswered;

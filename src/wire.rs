@@ -12,6 +12,7 @@ pub mod anthropic;
 pub mod bedrock;
 pub mod cohere;
 mod conversation;
+pub mod custom;
 pub mod dialects;
 mod framing;
 pub mod gemini;
@@ -344,6 +345,6 @@ pub trait Dialect: Send + Sync + 'static {
     fn error(&self, fault: &Fault) -> Bytes;
 
     /// How a stream that dies half-way says so, as its last bytes; `None` where the dialect has no
-    /// such mark and the connection must be cut instead.
-    fn stream_error(&self, shape: Shape, fault: &Fault) -> Option<Bytes>;
+    /// such mark and the connection must be cut instead. `last` is the byte after which it comes.
+    fn stream_error(&self, shape: Shape, fault: &Fault, last: Option<u8>) -> Option<Bytes>;
 }

@@ -17,6 +17,7 @@ use super::{
     refusal::Refusal,
 };
 use crate::{
+    cache::Mark,
     fault::Fault,
     observe::Prompts,
     store::{EntryId, Selector, StoreFault},
@@ -30,6 +31,10 @@ pub trait Entries: Send + Sync + 'static {
     /// Deletes an answer with all of its keys from all tiers, and says how many records that were:
     /// none where there was no such entry.
     fn delete(&self, id: EntryId) -> BoxFuture<'_, Result<u64, StoreFault>>;
+
+    /// Hears that an entry was right or wrong; a wrong one goes from all tiers with its keys and kin.
+    /// Says how many records went, or `None` where there is no such entry.
+    fn mark(&self, id: EntryId, mark: Mark) -> BoxFuture<'_, Result<Option<u64>, StoreFault>>;
 
     /// Counts or deletes, in all tiers, what a selector means: records of the store, or entries of
     /// memory where there is no store.
@@ -95,6 +100,6 @@ pub(super) async fn delete(
     }
 }
 
-fn parse(id: &str) -> Result<EntryId, Refusal> {
+pub(super) fn parse(id: &str) -> Result<EntryId, Refusal> {
     id.parse().map_err(Refusal::bad_request)
 }

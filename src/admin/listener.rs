@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Admin;
+use super::{Admin, Health};
 use crate::observe::SAMPLE_EVERY;
 
 /// Scrapers, probes and some dashboards; more wait in the listen backlog.
@@ -40,22 +40,57 @@ const LAST_ANSWER: Duration = Duration::from_secs(2);
 /// After `accept` failed (no file descriptors left): a tight loop would burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Answers that the process is starting until `opened`; then gives the listener back. What was
+/// accepted by then is asked to end.
+pub async fn starting(
+    listener: TcpListener,
+    health: Arc<Health>,
+    opened: CancellationToken,
+) -> TcpListener {
+    let mut connections = JoinSet::new();
+    answer(&listener, &super::starting_router(health), &opened, &mut connections).await;
+    while connections.join_next().await.is_some() {}
+    listener
+}
+
 /// Serves until `stop`, and keeps the history that the dashboard shows; then ends what is open
 /// within a few seconds.
 pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken) {
     let (observer, watchers) = (Arc::clone(&admin.observer), admin.watchers.clone());
     let router = admin.router();
-    let mut samples = interval(SAMPLE_EVERY);
-    samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let sampling = async {
+        let mut samples = interval(SAMPLE_EVERY);
+        samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            samples.tick().await;
+            observer.sample();
+        }
+    };
     let mut connections = JoinSet::new();
+    tokio::select! {
+        () = answer(&listener, &router, &stop, &mut connections) => {}
+        () = sampling => {}
+    }
+    drop(listener);
+    watchers.close();
+    // Each of them has seen `stop` and has its own deadline.
+    while connections.join_next().await.is_some() {}
+}
+
+/// Accepts until `stop`.
+async fn answer(
+    listener: &TcpListener,
+    router: &Router,
+    stop: &CancellationToken,
+    connections: &mut JoinSet<()>,
+) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = accept(&listener, &permits) => match accepted {
+            () = stop.cancelled() => return,
+            accepted = accept(listener, &permits) => match accepted {
                 Ok((stream, peer, permit)) => {
-                    let stop = stop.clone();
-                    let router = router.clone();
+                    let (stop, router) = (stop.clone(), router.clone());
                     connections.spawn(async move {
                         connection(stream, peer, router, stop).await;
                         drop(permit);
@@ -66,15 +101,10 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
-            _ = samples.tick() => observer.sample(),
             // Forgets those that ended.
             Some(_) = connections.join_next() => {}
         }
     }
-    drop(listener);
-    watchers.close();
-    // Each of them has seen `stop` and has its own deadline.
-    while connections.join_next().await.is_some() {}
 }
 
 async fn accept(

@@ -28,6 +28,11 @@ impl Refusal {
         "not_found",
         "nothing is here: see /metrics, /livez, /readyz, /api/v1/stats",
     );
+    pub(super) const STARTING: Self = Self::fixed(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "starting",
+        "the model is loading and the store is opening: see /readyz?verbose",
+    );
     pub(super) const METHOD_NOT_ALLOWED: Self = Self::fixed(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
@@ -90,7 +95,7 @@ impl From<StoreFault> for Refusal {
     fn from(fault: StoreFault) -> Self {
         let status = match fault {
             StoreFault::Busy | StoreFault::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            StoreFault::Full(_) => StatusCode::INSUFFICIENT_STORAGE,
+            StoreFault::Full(_) | StoreFault::TooLarge => StatusCode::INSUFFICIENT_STORAGE,
             StoreFault::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self { status, code: fault.name(), message: fault.to_string().into() }

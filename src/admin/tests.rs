@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
+    cache::Mark,
     fault::{Fault, Kind},
     observe::{AccessLog, PriceTable, Prompts, Settings, tests::Rooms},
     store::{EntryId, Selector, StoreFault},
@@ -36,6 +37,16 @@ impl Entries for Shelf {
     fn delete(&self, id: EntryId) -> BoxFuture<'_, Result<u64, StoreFault>> {
         let removed = self.views.lock().remove(&id).map_or(0, |_| 1);
         Box::pin(std::future::ready(Ok(removed)))
+    }
+
+    fn mark(&self, id: EntryId, mark: Mark) -> BoxFuture<'_, Result<Option<u64>, StoreFault>> {
+        let mut views = self.views.lock();
+        let known = views.contains_key(&id).then_some(0);
+        let marked = match mark {
+            Mark::Right => known,
+            Mark::Wrong => views.remove(&id).map(|_| 1),
+        };
+        Box::pin(std::future::ready(Ok(marked)))
     }
 
     fn purge(&self, selector: Selector, mode: PurgeMode) -> BoxFuture<'_, Result<u64, StoreFault>> {
@@ -187,6 +198,34 @@ async fn readiness_follows_the_life_of_the_process() {
 }
 
 #[tokio::test]
+async fn before_the_rooms_are_open_health_is_answered_and_nothing_else() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (health, opened) = (Arc::new(Health::new()), CancellationToken::new());
+    health.set("embedder", Part::Starting);
+    let task = tokio::spawn(starting(listener, Arc::clone(&health), opened.clone()));
+    let ask = async |path: &str| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    };
+    assert!(ask("/livez").await.starts_with("HTTP/1.1 200"));
+    let ready = ask("/readyz").await;
+    assert!(
+        ready.starts_with("HTTP/1.1 503") && ready.ends_with("starting: embedder\n"),
+        "{ready}"
+    );
+    let stats = ask("/api/v1/stats").await;
+    assert!(stats.starts_with("HTTP/1.1 503") && stats.contains("\"starting\""), "{stats}");
+    opened.cancel();
+    let listener = task.await.unwrap();
+    assert_eq!(listener.local_addr().unwrap(), address, "the same port goes on");
+}
+
+#[tokio::test]
 async fn metrics_are_in_prometheus_text_format() {
     let admin = Listener::start(PLAIN).await;
     let (status, head, body) = admin.ask("GET", "/metrics", "").await;
@@ -325,6 +364,23 @@ async fn a_purge_that_cannot_be_read_deletes_nothing() {
     let (status, _) = admin.post("/api/v1/purge", r#"{"all":true}"#, "").await;
     assert_eq!(status, 401);
     assert_eq!(admin.get(&format!("/api/v1/entries/{ID}")).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_mark_names_an_entry_and_needs_the_right_to_write() {
+    let admin = Listener::start(Setup { token: Some("t0ken"), ..PLAIN }).await;
+    let token = "authorization: Bearer t0ken\r\n";
+    let said = |id: &str, correct: bool| format!("{{\"entry\":\"{id}\",\"correct\":{correct}}}");
+    let (status, _) = admin.post("/api/v1/feedback", &said(ID, false), "").await;
+    assert_eq!(status, 401);
+    for body in ["", "{}", &said("x", false), r#"{"entry":"00","correct":1}"#] {
+        assert_eq!(admin.post("/api/v1/feedback", body, token).await.0, 400, "{body}");
+    }
+    let right = admin.post("/api/v1/feedback", &said(ID, true), token).await;
+    assert_eq!((right.0, &right.1["removed"]), (200, &0.into()));
+    let wrong = admin.post("/api/v1/feedback", &said(ID, false), token).await;
+    assert_eq!((wrong.0, &wrong.1["removed"]), (200, &1.into()));
+    assert_eq!(admin.post("/api/v1/feedback", &said(ID, false), token).await.0, 404);
 }
 
 #[tokio::test]

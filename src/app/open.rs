@@ -1,16 +1,17 @@
 //! Opening the rooms. A part of the cache that cannot be opened is said once and done without.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use tokio_util::task::TaskTracker;
 
-use super::StartFault;
+use super::{StartFault, store};
 use crate::{
     admin::{Health, Part},
     cache::{Cache, flight::Flights, reason::Reason, verdict::Ruling},
     config::{Config, Policy, StoreKind},
     embed::{
         Embedder,
+        counted::Counted,
         local::{Local, LocalOptions},
     },
     exchange::House,
@@ -19,10 +20,7 @@ use crate::{
         tenant::{Tenants, tenant_key},
     },
     observe::{AccessLog, Observer, PriceTable, Promise, Prompts, Settings, trace::Exporter},
-    store::{
-        VectorStore,
-        embedded::{Embedded, EmbeddedOptions},
-    },
+    store::VectorStore,
     upstream::Upstreams,
 };
 
@@ -30,6 +28,7 @@ use crate::{
 pub(super) struct Opened {
     pub(super) house: Arc<House>,
     pub(super) embedder: Option<Arc<Local>>,
+    pub(super) counted: Option<Arc<Counted>>,
     pub(super) observer: Arc<Observer>,
     pub(super) exporter: Option<Exporter>,
 }
@@ -52,9 +51,10 @@ pub(super) async fn house(
     promises(config, &upstreams, &observer);
     let key = tenant_key_of(config)?;
     let (embedder, store) = tiers(config, health).await;
+    let counted = embedder.clone().map(|local| counted(local, health));
     let cache = Cache::new(
         config.cache.clone(),
-        embedder.clone().map(|local| local as Arc<dyn Embedder>),
+        counted.clone().map(|counted| counted as Arc<dyn Embedder>),
         store,
         config.store.queue,
         (config.store.kind != StoreKind::Off).then(|| config.store.path.join("learned.json")),
@@ -71,7 +71,18 @@ pub(super) async fn house(
         tasks: TaskTracker::new(),
         config: config.clone(),
     };
-    Ok(Opened { house: Arc::new(house), embedder, observer, exporter })
+    Ok(Opened { house: Arc::new(house), embedder, counted, observer, exporter })
+}
+
+/// Keeps count of what the embedder does, and says when it has stopped to answer.
+fn counted(embedder: Arc<Local>, health: &Health) -> Arc<Counted> {
+    let counted = Arc::new(Counted::new(embedder));
+    let watched = counted.clone();
+    health.watch("embedder", move || match watched.trouble() {
+        None => Part::Ok,
+        Some(trouble) => Part::Degraded(trouble),
+    });
+    counted
 }
 
 /// The metrics of each upstream, and what is promised of it. Requests in its first dialect count
@@ -103,10 +114,19 @@ fn exporter(config: &Config, observer: &Observer) -> Option<Exporter> {
 }
 
 /// The key lives beside the store, whose entries it scopes; without a store it lives as long as the
-/// process.
+/// process. Proxies on one server must be told the same one.
 fn tenant_key_of(config: &Config) -> Result<[u8; 32], StartFault> {
+    if let Some(key) = &config.store.tenant_key {
+        return Ok(*key.reveal());
+    }
+    if config.store.kind.is_remote() {
+        tracing::warn!(
+            "store.tenant_key is not set: this proxy finds its own answers on the server, but no \
+             other proxy's"
+        );
+    }
     match config.store.kind {
-        StoreKind::Embedded => {
+        StoreKind::Embedded | StoreKind::Milvus => {
             tenant_key(&config.store.path.join("tenant.key")).map_err(StartFault::TenantKey)
         }
         StoreKind::Off => {
@@ -155,17 +175,8 @@ async fn tiers(config: &Config, health: &Arc<Health>) -> Tiers {
         took = ?begun.elapsed(),
         "embedder warm"
     );
-    health.watch("embedder", || Part::Ok);
-    let options = EmbeddedOptions {
-        path: Path::new(&config.store.path).to_owned(),
-        identity,
-        queue: config.store.queue,
-        compact_after: config.store.compact_after,
-        max_bytes: config.store.max_bytes.0,
-    };
-    match blocking(move || Embedded::open(options)).await {
+    match store::open(&config.store, identity).await {
         Ok(store) => {
-            let store: Arc<dyn VectorStore> = Arc::new(store);
             let report = store.report();
             tracing::info!(collection = report.collection, records = report.records, "store open");
             let watched = store.clone();
@@ -184,7 +195,7 @@ async fn tiers(config: &Config, health: &Arc<Health>) -> Tiers {
 }
 
 /// Runs blocking work; a panic in it is an error like any other.
-async fn blocking<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, String> {
     match tokio::task::spawn_blocking(work).await {

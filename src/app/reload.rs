@@ -17,7 +17,7 @@ use crate::{
     config::{Change, Config, Problems, changes},
     exchange::House,
     front::tls::{ServerTls, TlsError},
-    upstream::OpenError,
+    upstream::{OpenError, sight::Sight},
 };
 
 /// Reads the configuration again, from where it was read at the start.
@@ -40,6 +40,7 @@ pub(super) enum ReloadFault {
 pub(super) struct Reloader {
     current: Arc<ArcSwap<House>>,
     tls: Option<Arc<ServerTls>>,
+    sight: Arc<Sight>,
     reread: Reread,
     /// One at a time.
     busy: Mutex<()>,
@@ -51,10 +52,11 @@ impl Reloader {
     pub(super) fn new(
         current: Arc<ArcSwap<House>>,
         tls: Option<Arc<ServerTls>>,
+        sight: Arc<Sight>,
         reread: Reread,
     ) -> Self {
         let (applied, refused) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { current, tls, reread, busy: Mutex::new(()), applied, refused }
+        Self { current, tls, sight, reread, busy: Mutex::new(()), applied, refused }
     }
 
     /// Configurations put in place, and refused.
@@ -80,6 +82,9 @@ impl Reloader {
             open::promises(&config, &next.upstreams, &old.observer);
         }
         // From here on nothing can fail.
+        if changes.contains(&Change::Upstreams) {
+            self.sight.watch(&config);
+        }
         next.config = config;
         next.admission.resize(next.config.limits.requests);
         next.cache.configure(next.config.cache.clone());

@@ -8,9 +8,9 @@ use futures_util::future::BoxFuture;
 use super::{explain::explain, reload::Reloader};
 use crate::{
     admin::{Entries, EntryView, Explained, PurgeMode, Question},
-    cache::{Tier, entry::Entry, reason::Reason},
+    cache::{Mark, Tier, entry::Entry, reason::Reason},
     config::Mode,
-    embed::{Embedder as _, local::Local},
+    embed::{Embedder as _, counted::Counted, local::Local},
     exchange::House,
     fault::Fault,
     front::{Tally, tls::ServerTls},
@@ -19,12 +19,15 @@ use crate::{
         Sources, UpstreamReport, WritesReport, log::Dropped,
     },
     store::{EntryId, Selector, StoreFault, StoreReport},
+    upstream::sight::Sight,
 };
 
 /// Where reports come from.
 pub(super) struct Reports {
     pub(super) current: Arc<ArcSwap<House>>,
     pub(super) embedder: Option<Arc<Local>>,
+    pub(super) counted: Option<Arc<Counted>>,
+    pub(super) sight: Arc<Sight>,
     pub(super) dropped: Dropped,
     pub(super) tally: Arc<Tally>,
     pub(super) tls: Option<Arc<ServerTls>>,
@@ -55,11 +58,13 @@ impl Sources for Reports {
             written_total: report.written,
             dropped_total: report.dropped,
             failed_total: report.failed,
+            too_large_total: report.too_large,
+            purged_total: report.purged,
         }
     }
 
     fn embed(&self) -> Option<EmbedReport> {
-        let local = self.embedder.as_ref()?;
+        let (local, counted) = (self.embedder.as_ref()?, self.counted.as_ref()?);
         let identity = local.identity();
         Some(EmbedReport {
             model: identity.name.clone(),
@@ -67,12 +72,15 @@ impl Sources for Reports {
             threads: local.threads() as u64,
             queued: local.queued() as u64,
             queue_max: self.house().config.embed.queue as u64,
-            trouble: None,
+            texts: counted.results().into_iter().collect(),
+            seconds_total: counted.seconds(),
+            trouble: counted.trouble(),
         })
     }
 
     fn upstreams(&self) -> Vec<UpstreamReport> {
         let replica = |report: crate::upstream::ReplicaReport| ReplicaReport {
+            server: self.sight.of(&report.url),
             url: report.url.to_string(),
             in_flight: report.in_flight as u64,
             idle_connections: report.idle_connections as u64,
@@ -113,6 +121,7 @@ impl Sources for Reports {
                 Mode::Shadow => "shadow",
             },
             min_similarity: semantic.min_similarity,
+            verdict: self.house().cache.verdict_report(),
         }
     }
 
@@ -147,6 +156,11 @@ impl Entries for Reports {
     fn delete(&self, id: EntryId) -> BoxFuture<'_, Result<u64, StoreFault>> {
         let cache = self.house().cache.clone();
         Box::pin(async move { cache.delete(id).await })
+    }
+
+    fn mark(&self, id: EntryId, mark: Mark) -> BoxFuture<'_, Result<Option<u64>, StoreFault>> {
+        let cache = self.house().cache.clone();
+        Box::pin(async move { cache.mark(id, mark).await })
     }
 
     fn purge(&self, selector: Selector, mode: PurgeMode) -> BoxFuture<'_, Result<u64, StoreFault>> {

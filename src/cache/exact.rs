@@ -110,6 +110,7 @@ mod tests {
             partition: entry.partition.clone(),
             id: entry.id,
             tenant: entry.tenant.clone(),
+            principal: Default::default(),
         }
     }
 

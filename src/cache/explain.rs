@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::{
     Cache, Hit, HitKind, Tier,
     entry::{Entry, now_ms},
-    guards::{GuardSet, Reading, alone, differences},
+    guards::{GuardSet, Reading, differences},
     key::Key,
     namespaces,
     policy::Plan,
@@ -109,7 +109,7 @@ impl Cache {
         plan.semantic?;
         let Ok(question) = &prompt.question else { return Err(Reason::SemanticOff) };
         let reading = Reading::of(question);
-        if let Some(class) = alone(&reading) {
+        if let Some(class) = self.class(&reading) {
             return Err(Reason::Alone(class));
         }
         let near = self.near(store.as_ref(), key, question, &mut told.times).await?;
@@ -193,8 +193,10 @@ impl Cache {
             Policy::Threshold => Some(f64::from(plan.min_similarity)),
             Policy::Vcache | Policy::Off => None,
         };
+        let mut decision = namespaces::assess(&namespace, reading, near, key.principal);
+        self.beside_the_judge(&mut decision);
         Standing {
-            decision: namespaces::assess(&namespace, reading, near),
+            decision,
             policy: settings.policy,
             trust: namespace.trust(),
             line,

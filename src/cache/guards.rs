@@ -9,6 +9,7 @@
 mod align;
 mod alone;
 mod change;
+mod clock;
 mod code;
 mod glyphs;
 mod lexicon;
@@ -27,7 +28,8 @@ mod unicode;
 use serde::{Deserialize, Serialize};
 
 use align::Alignment;
-pub use alone::{Alone, alone};
+pub use alone::{Alone, alone, alone_by};
+pub use clock::Clock;
 pub use reading::Reading;
 pub use unicode::plain;
 

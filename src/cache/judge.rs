@@ -7,6 +7,7 @@
 
 mod error;
 mod fields;
+pub mod llm;
 mod normal;
 
 pub use error::{JudgeError, corrected};

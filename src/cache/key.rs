@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::{
-    front::tenant::Scope,
+    front::tenant::{Principal, Scope},
     store::EntryId,
     wire::{Prompt, json::tagged},
 };
@@ -39,6 +39,8 @@ pub struct Key {
     pub id: EntryId,
     /// The scope's tenant, 32 hex digits.
     pub tenant: Arc<str>,
+    /// Who of those that share the scope asks; no part of the identity.
+    pub principal: Principal,
 }
 
 impl Key {
@@ -66,6 +68,7 @@ impl Key {
             partition: Arc::from(partition.to_hex().as_str()),
             id: EntryId(u128::from_be_bytes(id)),
             tenant: scope.tenant(),
+            principal: Principal::default(),
         }
     }
 }

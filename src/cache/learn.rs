@@ -8,9 +8,10 @@ use std::sync::Arc;
 use super::{
     Cache,
     entry::Entry,
-    judge::{Answer, Bands, agreement},
+    judge::{Answer, Bands, JudgeError, agreement, llm},
     key::Key,
-    verdict::{Agreement, AnswerId, Contender, Decision, Placement},
+    namespaces::Shared,
+    verdict::{Agreement, AnswerId, Contender, Decision, Placement, controller::Trust},
 };
 use crate::embed::{Embedded, Vector};
 
@@ -18,36 +19,104 @@ use crate::embed::{Embedded, Vector};
 const CONTENDERS_MAX: usize = 4;
 /// Below this similarity of the questions an answer is not worth an embedding.
 const WORTH_A_VECTOR: f32 = 0.6;
+/// Below this it is not worth asking a language model.
+const WORTH_A_MODEL: f32 = 0.8;
+/// A text longer than the embedder's window is compared by the mean of its pieces' vectors: words of a
+/// piece, and the most pieces that are looked at.
+const PIECE_WORDS: usize = 120;
+const PIECES_MAX: usize = 8;
+
+/// A fresh answer and what it was given to.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard<'a> {
+    /// The request's key.
+    pub key: &'a Key,
+    /// The model's name as requested.
+    pub model: &'a str,
+    /// The last user turn.
+    pub question: &'a str,
+    /// The answer's text.
+    pub fresh: &'a str,
+}
+
+/// Why there is a fresh answer to learn from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// The cache did not serve the question.
+    Forwarded,
+    /// It did, and the client asked again for a fresh answer: unless that agrees with what it was
+    /// given, it was right to.
+    Retried,
+}
 
 impl Cache {
     /// Compares the fresh answer's text with those of the decision's contenders, teaches the
     /// namespace, and says how to store the fresh answer. `text_of` reads a stored answer.
     pub async fn learn(
         &self,
-        key: &Key,
-        model: &str,
-        decision: &Decision,
-        fresh: &str,
+        heard: Heard<'_>,
+        lesson: Option<(&Decision, Occasion)>,
         text_of: impl Fn(&Entry) -> Option<String>,
     ) -> Placement {
-        if !self.namespaces.learns() {
+        if !self.namespaces.compares() {
             return Placement::Own;
         }
+        let found = match lesson {
+            Some((decision, _)) => self.found(heard, decision, text_of).await,
+            None => Vec::new(),
+        };
+        let namespace = self.namespaces.of(&heard.key.tenant, heard.model);
+        let mut space = namespace.lock();
+        space.judged_by(self.judge_error());
+        let before = space.trust();
+        let placement = match lesson {
+            Some((decision, occasion)) if space.hears(heard.key.principal) => {
+                taught(&mut space, decision, occasion, &found)
+            }
+            _ => Placement::Own,
+        };
+        let (own, who) = (AnswerId(heard.key.id.0), heard.key.principal);
+        match placement {
+            // Its exact copy goes when the elder's answer is found to be wrong.
+            Placement::Alias(elder) | Placement::Kin(elder) => space.join(elder, own),
+            Placement::Own | Placement::Redundant => {}
+        }
+        space.back(own, who);
+        let agreeing = found.iter().filter(|(_, said)| *said == Agreement::Same);
+        agreeing.for_each(|(answer, _)| space.back(*answer, who));
+        let after = space.trust();
+        drop(space);
+        if before != after {
+            told(after, heard);
+        }
+        placement
+    }
+
+    /// What the judges say of the contenders.
+    async fn found(
+        &self,
+        heard: Heard<'_>,
+        decision: &Decision,
+        text_of: impl Fn(&Entry) -> Option<String>,
+    ) -> Vec<(AnswerId, Agreement)> {
         let mut found = Vec::new();
         let mut fresh_vector = None;
+        // One question to a language model a fresh answer: about what would be served.
+        let mut model = self.judge.as_ref();
         for contender in decision.contenders.iter().take(CONTENDERS_MAX) {
             let Ok(Some((entry, _))) = self.entry(contender.answer.into()).await else { continue };
             let Some(stored) = text_of(&entry) else { continue };
-            let said = self.compare(contender, fresh, &stored, &mut fresh_vector).await;
+            let mut said = self.compare(contender, heard.fresh, &stored, &mut fresh_vector).await;
+            if said.is_none()
+                && contender.similarity >= WORTH_A_MODEL
+                && let Some(judge) = model.take()
+            {
+                let (question, fresh) = (heard.question, heard.fresh);
+                said = judge.compare(llm::Case { question, fresh, stored: &stored }).await;
+            }
             found.extend(said.map(|said| (contender.answer, said)));
         }
-        let namespace = self.namespaces.of(&key.tenant, model);
-        let mut namespace = namespace.lock();
-        let placement = namespace.learn(decision, &found);
-        if let Placement::Kin(elder) = placement {
-            namespace.join(elder, AnswerId(key.id.0));
-        }
-        placement
+        found
     }
 
     async fn compare(
@@ -73,10 +142,61 @@ impl Cache {
         agreement(&fresh, &Answer { text: stored, vector: Some(&stored_vector) }, bands)
     }
 
+    /// The vector of an answer; of a long one, the mean of its pieces.
     async fn vector_of(&self, text: &str) -> Option<Vector> {
-        match self.embedder.as_ref()?.embed(Arc::from(text)).await {
-            Ok(Embedded::Vector(vector)) => Some(vector),
-            Ok(Embedded::BeyondWindow { .. } | Embedded::UnknownWords { .. }) | Err(_) => None,
+        let embedder = self.embedder.as_ref()?;
+        match embedder.embed(Arc::from(text)).await.ok()? {
+            Embedded::Vector(vector) => return Some(vector),
+            Embedded::UnknownWords { .. } => return None,
+            Embedded::BeyondWindow { .. } => {}
         }
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let mut sum = vec![0.0; embedder.identity().dimension];
+        for piece in words.chunks(PIECE_WORDS).take(PIECES_MAX) {
+            let Embedded::Vector(vector) = embedder.embed(piece.join(" ").into()).await.ok()?
+            else {
+                return None;
+            };
+            sum.iter_mut().zip(vector.iter()).for_each(|(sum, x)| *sum += x);
+        }
+        let norm = sum.iter().map(|x| x * x).sum::<f32>().sqrt();
+        (norm > 0.0).then(|| sum.iter().map(|x| x / norm).collect())
+    }
+
+    /// How often the judges err whose labels are learned from.
+    pub(super) fn judge_error(&self) -> JudgeError {
+        self.judge.as_ref().map(llm::LlmJudge::error).unwrap_or_default()
+    }
+}
+
+fn taught(
+    space: &mut Shared<'_>,
+    decision: &Decision,
+    occasion: Occasion,
+    found: &[(AnswerId, Agreement)],
+) -> Placement {
+    match occasion {
+        Occasion::Forwarded => space.learn(decision, found),
+        Occasion::Retried => {
+            let served = decision.contenders.first().map(|contender| contender.answer);
+            let agrees = |(answer, said): &(AnswerId, Agreement)| {
+                Some(*answer) == served && *said == Agreement::Same
+            };
+            space.hear(decision, found.iter().any(agrees));
+            Placement::Own
+        }
+    }
+}
+
+fn told(trust: Trust, heard: Heard<'_>) {
+    let (tenant, model) = (&*heard.key.tenant, heard.model);
+    match trust {
+        Trust::ExactOnly => tracing::warn!(
+            tenant,
+            model,
+            "near questions are not served any more: too many audited hits were wrong, or none could \
+             be judged"
+        ),
+        Trust::Serving => tracing::info!(tenant, model, "near questions are served again"),
     }
 }

@@ -8,21 +8,24 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::value::RawValue;
 
 use super::{
     guards::{Guard, GuardSet, Reading},
     reason::Reason,
     verdict::{
-        Decision, Namespace, Neighbour, Ruling, Settings, first_prior::first_prior,
-        posterior::Belief,
+        Decision, Namespace, NamespaceReport, Neighbour, Principal, Ruling, Settings,
+        first_prior::first_prior, posterior::Belief,
     },
 };
 use crate::{config, store};
 
 /// The most namespaces that learn; a tenant beyond them is decided for by the first prior alone.
 const NAMESPACES_MAX: usize = 10_000;
+
+/// A namespace that is held for the moment.
+pub(super) type Shared<'a> = MutexGuard<'a, Namespace>;
 
 /// Learned state by tenant and model.
 pub struct Namespaces {
@@ -35,8 +38,13 @@ pub struct Namespaces {
 
 impl Namespaces {
     /// Reads what was learned before from `path`; a file that cannot be read is set aside, never
-    /// deleted, and learning begins anew.
-    pub fn open(config: &config::Semantic, model: &str, path: Option<PathBuf>) -> Self {
+    /// deleted, and learning begins anew. `confirmations` is 0 where nobody shares a scope.
+    pub fn open(
+        config: &config::Semantic,
+        model: &str,
+        confirmations: usize,
+        path: Option<PathBuf>,
+    ) -> Self {
         let guards = config.guards.iter().filter_map(|name| Guard::from_name(name));
         let settings = Settings {
             policy: config.policy,
@@ -51,6 +59,7 @@ impl Namespaces {
                 config::Policy::Threshold | config::Policy::Off => 0.0,
             },
             guards: GuardSet::of(&guards.collect::<Vec<_>>()),
+            confirmations,
         };
         let namespaces =
             Self { settings, prior: first_prior(model), learned: Mutex::new(HashMap::new()), path };
@@ -131,20 +140,50 @@ impl Namespaces {
     pub fn learns(&self) -> bool {
         matches!(self.settings.policy, config::Policy::Verified | config::Policy::Vcache)
     }
+
+    /// Are fresh answers compared with stored ones at all?
+    pub fn compares(&self) -> bool {
+        self.learns() || self.settings.confirmations > 0
+    }
+
+    /// What each namespace says of itself: tenant, model, counts.
+    pub fn reports(&self) -> Vec<(String, String, NamespaceReport)> {
+        let all: Vec<_> = {
+            let learned = self.learned.lock();
+            learned.iter().map(|(name, one)| (name.clone(), one.clone())).collect()
+        };
+        let named = |(name, one): (String, Arc<Mutex<Namespace>>)| {
+            let (tenant, model) = name.split_once(' ').unwrap_or((&name, ""));
+            (tenant.to_owned(), model.to_owned(), one.lock().report())
+        };
+        all.into_iter().map(named).collect()
+    }
 }
 
-/// What a namespace says of a question and its near ones.
+/// What a namespace says of a question and its near ones; it is acted on.
 pub fn decide(
     namespace: &Mutex<Namespace>,
     question: &Reading,
     near: &[store::Neighbour],
+    asker: Principal,
 ) -> Decision {
-    namespace.lock().decide(question, &told(near), draw())
+    let mut space = namespace.lock();
+    let mut decision = space.assess(question, &told(near), draw());
+    space.hold_back(&mut decision, asker);
+    space.book(&decision);
+    decision
 }
 
 /// The same for a look: nothing is booked, and nothing drawn to be checked.
-pub fn assess(namespace: &Namespace, question: &Reading, near: &[store::Neighbour]) -> Decision {
-    namespace.assess(question, &told(near), NEVER_DRAWN)
+pub fn assess(
+    namespace: &Namespace,
+    question: &Reading,
+    near: &[store::Neighbour],
+    asker: Principal,
+) -> Decision {
+    let mut decision = namespace.assess(question, &told(near), NEVER_DRAWN);
+    namespace.hold_back(&mut decision, asker);
+    decision
 }
 
 fn told(near: &[store::Neighbour]) -> Vec<Neighbour<'_>> {
@@ -173,6 +212,7 @@ pub fn ruled<'n>(
         Ruling::Audit => Err(Reason::Audit),
         Ruling::Explore => Err(Reason::Explore),
         Ruling::Suspended => Err(Reason::Suspended),
+        Ruling::Unconfirmed => Err(Reason::Unconfirmed),
         Ruling::Doubtful if policy == config::Policy::Threshold => Err(Reason::BelowSimilarity),
         Ruling::Doubtful => Err(Reason::Doubtful),
         Ruling::Guarded => Err(guard.map_or(Reason::Doubtful, Reason::Guarded)),
@@ -235,10 +275,10 @@ mod tests {
     fn what_was_learned_survives_and_stays_apart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("verdict.json");
-        let one = Namespaces::open(&semantic(), "all-MiniLM-L6-v2", Some(path.clone()));
+        let one = Namespaces::open(&semantic(), "all-MiniLM-L6-v2", 0, Some(path.clone()));
         one.of("t1", "m").lock().reject(super::super::verdict::AnswerId(7));
         one.save().unwrap();
-        let two = Namespaces::open(&semantic(), "all-MiniLM-L6-v2", Some(path));
+        let two = Namespaces::open(&semantic(), "all-MiniLM-L6-v2", 0, Some(path));
         let quarantined = |tenant: &str| {
             two.of(tenant, "m").lock().is_quarantined(super::super::verdict::AnswerId(7))
         };
@@ -251,7 +291,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("verdict.json");
         std::fs::write(&path, "{").unwrap();
-        let _ = Namespaces::open(&semantic(), "x", Some(path.clone()));
+        let _ = Namespaces::open(&semantic(), "x", 0, Some(path.clone()));
         assert!(!path.exists());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }

@@ -155,11 +155,16 @@ pub struct Plan {
     pub min_similarity: f32,
 }
 
-/// Decides for one readable request.
+/// Decides for one readable request; `ttl` is the life of its upstream's answers.
 ///
 /// # Errors
 /// Why the cache has no part in it at all.
-pub fn decide(config: &config::Cache, control: &Control, prompt: &Prompt) -> Result<Plan, Reason> {
+pub fn decide(
+    config: &config::Cache,
+    ttl: Duration,
+    control: &Control,
+    prompt: &Prompt,
+) -> Result<Plan, Reason> {
     if control.mode == Mode::Off {
         return Err(Reason::ModeOff);
     }
@@ -183,7 +188,7 @@ pub fn decide(config: &config::Cache, control: &Control, prompt: &Prompt) -> Res
     Ok(Plan {
         read: if control.no_cache { Err(Reason::NoCache) } else { Ok(()) },
         semantic,
-        ttl: control.ttl.unwrap_or(config.ttl.get()),
+        ttl: control.ttl.unwrap_or(ttl),
         max_age: control.max_age,
         min_similarity: control.min_similarity.map_or(configured, |own| own.max(configured)),
     })

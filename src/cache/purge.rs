@@ -17,13 +17,17 @@ impl Cache {
         }
     }
 
-    /// Deletes what a selector means, as counted by [`Cache::count`].
+    /// Deletes what a selector means, as counted by [`Cache::count`], here and, within two seconds, on
+    /// every replica that shares the store.
     ///
     /// # Errors
     /// The store's; the memory tier has forgotten it all the same.
     pub async fn purge(&self, selector: Selector) -> Result<u64, StoreFault> {
         let here = self.exact.remove_if(|entry| means(&selector, entry));
         let Some(writer) = &self.writer else { return Ok(here) };
+        if let Some(fences) = &self.fences {
+            fences.announce(selector.clone()).await?;
+        }
         let stored = writer.delete(selector.clone()).await;
         // A lookup may have carried answers from the store into memory meanwhile.
         self.exact.remove_if(|entry| means(&selector, entry));
@@ -32,7 +36,7 @@ impl Cache {
 }
 
 /// The store's own meaning of a selector, for an answer in memory.
-fn means(selector: &Selector, entry: &Entry) -> bool {
+pub(super) fn means(selector: &Selector, entry: &Entry) -> bool {
     match selector {
         Selector::All => true,
         Selector::Answer(id) => entry.id == *id,

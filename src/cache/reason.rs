@@ -63,6 +63,10 @@ pub enum Reason {
     Explore,
     /// Too many wrong hits here of late: exact repeats only until that is over.
     Suspended,
+    /// It would have been a hit, but too few others have confirmed the answer for it to be shared.
+    Unconfirmed,
+    /// This client looked for too many near questions in the last minute.
+    Probing,
     /// `cache.semantic.mode = "shadow"`: it would have been a hit.
     Shadow,
     /// The lookup took longer than `cache.semantic.lookup_deadline`.
@@ -87,7 +91,7 @@ pub enum Reason {
 
 impl Reason {
     /// All names with which a request can pass the cache by or miss it: metrics begin at zero.
-    pub const NAMES: [&'static str; 62] = [
+    pub const NAMES: [&'static str; 64] = [
         "cache_off",
         "not_cacheable",
         "no_scope",
@@ -149,6 +153,8 @@ impl Reason {
         "audit",
         "explore",
         "suspended",
+        "unconfirmed",
+        "probing",
         "partial_batch",
     ];
 
@@ -181,6 +187,8 @@ impl Reason {
             Self::Audit => "audit",
             Self::Explore => "explore",
             Self::Suspended => "suspended",
+            Self::Unconfirmed => "unconfirmed",
+            Self::Probing => "probing",
             Self::Shadow => "shadow",
             Self::LookupDeadline => "lookup_deadline",
             Self::EmbedBusy => "embed_busy",
@@ -241,7 +249,7 @@ impl From<&StoreFault> for Reason {
         match fault {
             StoreFault::Busy => Self::StoreBusy,
             StoreFault::Unavailable(_) => Self::StoreUnavailable,
-            StoreFault::Failed(_) | StoreFault::Full(_) => Self::StoreFailed,
+            StoreFault::Failed(_) | StoreFault::Full(_) | StoreFault::TooLarge => Self::StoreFailed,
         }
     }
 }

@@ -11,12 +11,13 @@ use tokio::time::Instant;
 use super::{
     Cache, Hit, HitKind,
     entry::Entry,
-    guards::{Alone, Reading, alone},
+    guards::{Alone, Reading},
     key::Key,
     namespaces,
     policy::Plan,
+    probing::NEAR,
     reason::Reason,
-    verdict::Decision,
+    verdict::{Decision, Ruling},
 };
 use crate::{
     embed::{EmbedFault, Embedded, Vector},
@@ -32,6 +33,8 @@ pub struct Search<'c> {
     pub shadow: Option<Hit>,
     /// What was decided about the near questions, to be learned from.
     pub decision: Option<Decision>,
+    /// The client wants a fresh answer to what was answered by this decision a moment ago.
+    pub retried: Option<Arc<Decision>>,
     /// Its truth moves with the clock.
     pub volatile: bool,
     /// Where the question's vector stands: a miss stores it with its answer.
@@ -93,7 +96,7 @@ impl Cache {
         let mut embedding = Embedding::None;
         let question = prompt.question.as_ref().ok();
         let reading = question.map(|question| Reading::of(question));
-        let alone = reading.as_ref().and_then(alone);
+        let alone = reading.as_ref().and_then(|reading| self.class(reading));
         let volatile = alone == Some(Alone::Volatile);
         let mut asked = Asked { model: &prompt.model, reading, alone, decision: None };
         let embeds = question.filter(|_| self.store.is_some() && alone.is_none());
@@ -101,10 +104,12 @@ impl Cache {
             embedding = Embedding::Pending(embedder.embed(question.clone()));
         }
         if let Err(reason) = plan.read {
+            let asked_anew = reason == Reason::NoCache;
             return Search {
                 outcome: Err(reason),
                 shadow: None,
                 decision: None,
+                retried: asked_anew.then(|| self.served.retried(key.id)).flatten(),
                 volatile,
                 embedding,
                 times,
@@ -115,14 +120,18 @@ impl Cache {
         let found = tokio::time::timeout(deadline, steps).await;
         let mut outcome = found.unwrap_or(Err(Reason::LookupDeadline));
         let mut shadow = None;
-        if self.is_shadow()
-            && let Ok(hit) = &outcome
+        if let Ok(hit) = &outcome
             && matches!(hit.kind, HitKind::Semantic { .. })
         {
-            shadow = Some(hit.clone());
-            outcome = Err(Reason::Shadow);
+            if self.is_shadow() {
+                shadow = Some(hit.clone());
+                outcome = Err(Reason::Shadow);
+            } else if let Some(decision) = &asked.decision {
+                self.served.remember(key.id, hit.entry.id, decision);
+            }
         }
-        Search { outcome, shadow, decision: asked.decision, volatile, embedding, times }
+        let decision = asked.decision;
+        Search { outcome, shadow, decision, retried: None, volatile, embedding, times }
     }
 
     async fn steps(
@@ -167,6 +176,10 @@ impl Cache {
         // The partition was a filter of the search; it is checked again because another scope's
         // answer must not depend on a database's filter being right.
         near.retain(|one| *one.partition == *key.partition && now < one.expires_ms);
+        let nearest = near.first().map_or(0.0, |one| one.similarity);
+        if nearest >= NEAR && self.probing.is_too_much(key.principal) {
+            return Err(Reason::Probing);
+        }
         let begun = Instant::now();
         let chosen = self.verdict(key, asked, &near, plan);
         times.verdict = begun.elapsed();
@@ -175,7 +188,7 @@ impl Cache {
             Some(entry) => entry,
             None => self.fetch(store.as_ref(), chosen.answer).await?.ok_or(Reason::NoNeighbour)?,
         };
-        if *entry.partition != *key.partition {
+        if *entry.partition != *key.partition || *entry.tenant != *key.tenant {
             return Err(Reason::NoNeighbour);
         }
         let hit = Hit { entry, kind: HitKind::Semantic { similarity: chosen.similarity } };
@@ -193,11 +206,22 @@ impl Cache {
     ) -> Result<&'n Neighbour, Reason> {
         let Some(reading) = &asked.reading else { return Err(Reason::SemanticOff) };
         let namespace = self.namespaces.of(&key.tenant, asked.model);
-        let decision = namespaces::decide(&namespace, reading, near);
+        let mut decision = namespaces::decide(&namespace, reading, near, key.principal);
+        self.beside_the_judge(&mut decision);
         let policy = self.config().semantic.policy;
         let ruled = namespaces::ruled(policy, &decision, near, plan.min_similarity);
         asked.decision = Some(decision);
         ruled
+    }
+
+    /// Takes a would-be hit back while the judge, where one is configured and needed, is not fit to be
+    /// served beside.
+    pub(super) fn beside_the_judge(&self, decision: &mut Decision) {
+        let judge = self.judge.as_ref().filter(|_| self.namespaces.learns());
+        let unfit = judge.is_some_and(|judge| !judge.state().lets_serve());
+        if unfit && decision.ruling.would_serve() {
+            decision.ruling = Ruling::Suspended;
+        }
     }
 
     /// The store's answer to exactly this request; it moves into the memory tier.
@@ -219,6 +243,8 @@ impl Cache {
         let record = store.get(id).await.map_err(|fault| Reason::from(&fault))?;
         let max_bytes = self.config().max_entry.bytes();
         let entry = record.and_then(|record| Entry::from_record(record, max_bytes));
+        // Purged, but still on its way out of the store.
+        let entry = entry.filter(|entry| self.fences.as_ref().is_none_or(|all| !all.stop(entry)));
         Ok(entry.map(|entry| {
             let entry = Arc::new(entry);
             self.exact.put(entry.clone());

@@ -23,7 +23,8 @@ pub mod witness;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::guards::GuardSet;
-pub use namespace::{Namespace, Settings};
+pub use crate::front::tenant::Principal;
+pub use namespace::{Namespace, NamespaceReport, Settings};
 
 /// Names a stored answer.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -86,6 +87,8 @@ pub enum Ruling {
     /// It would be served, but this namespace serves exact matches only until its error is back in
     /// bounds.
     Suspended,
+    /// It would be served, but too few others have confirmed the answer for it to be shared.
+    Unconfirmed,
     /// Similar, but not surely the same question.
     Doubtful,
     /// A guard found a difference that similarity cannot see.
@@ -98,11 +101,12 @@ pub enum Ruling {
 
 impl Ruling {
     /// All, for metrics that list every label value from the start.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Serve,
         Self::Audit,
         Self::Explore,
         Self::Suspended,
+        Self::Unconfirmed,
         Self::Doubtful,
         Self::Guarded,
         Self::NoNeighbour,
@@ -110,8 +114,17 @@ impl Ruling {
     ];
 
     /// All names, in the same order.
-    pub const NAMES: [&'static str; 8] =
-        ["serve", "audit", "explore", "suspended", "doubtful", "guarded", "no_neighbour", "off"];
+    pub const NAMES: [&'static str; 9] = [
+        "serve",
+        "audit",
+        "explore",
+        "suspended",
+        "unconfirmed",
+        "doubtful",
+        "guarded",
+        "no_neighbour",
+        "off",
+    ];
 
     /// Stable name for metrics, headers and logs.
     pub fn name(self) -> &'static str {
@@ -120,6 +133,7 @@ impl Ruling {
             Self::Audit => "audit",
             Self::Explore => "explore",
             Self::Suspended => "suspended",
+            Self::Unconfirmed => "unconfirmed",
             Self::Doubtful => "doubtful",
             Self::Guarded => "guarded",
             Self::NoNeighbour => "no_neighbour",

@@ -14,7 +14,10 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use super::entry::Entry;
+use super::{
+    entry::Entry,
+    fences::{FRESH, Fences},
+};
 use crate::{
     embed::Vector,
     store::{EntryId, Record, Selector, StoreFault, VectorStore},
@@ -22,8 +25,8 @@ use crate::{
 
 /// The most answers of one write.
 const BATCH: usize = 64;
-/// How often a write is tried before it is dropped.
-const TRIES: u32 = 4;
+/// How often a write is tried before it is dropped: over 25 s, the restart of a server.
+const TRIES: u32 = 9;
 /// The first pause between tries; doubled each time.
 const BACKOFF: Duration = Duration::from_millis(100);
 
@@ -48,6 +51,8 @@ struct Counts {
     written: AtomicU64,
     dropped: AtomicU64,
     failed: AtomicU64,
+    too_large: AtomicU64,
+    purged: AtomicU64,
 }
 
 /// How writing goes.
@@ -61,14 +66,24 @@ pub struct WriteReport {
     pub dropped: u64,
     /// Answers that the store refused for too long, or that could not be encoded.
     pub failed: u64,
+    /// Answers larger than what the store takes: they stay in memory.
+    pub too_large: u64,
+    /// Answers that were purged while they waited.
+    pub purged: u64,
 }
 
 impl WriteBehind {
     /// Starts the writer as one of `tasks`; it ends when all its handles are gone.
-    pub fn start(store: Arc<dyn VectorStore>, queue: usize, tasks: &TaskTracker) -> Self {
+    pub(super) fn start(
+        store: Arc<dyn VectorStore>,
+        fences: Option<Arc<Fences>>,
+        queue: usize,
+        tasks: &TaskTracker,
+    ) -> Self {
         let (jobs, work) = mpsc::channel(queue);
         let counts = Arc::new(Counts::default());
-        tasks.spawn(run(store, work, counts.clone()));
+        let writer = Writer { store, fences, counts: counts.clone() };
+        tasks.spawn(writer.run(work));
         Self { jobs, counts }
     }
 
@@ -112,70 +127,123 @@ impl WriteBehind {
             written: self.counts.written.load(Ordering::Relaxed),
             dropped: self.counts.dropped.load(Ordering::Relaxed),
             failed: self.counts.failed.load(Ordering::Relaxed),
+            too_large: self.counts.too_large.load(Ordering::Relaxed),
+            purged: self.counts.purged.load(Ordering::Relaxed),
         }
     }
 }
 
-async fn run(store: Arc<dyn VectorStore>, mut work: mpsc::Receiver<Job>, counts: Arc<Counts>) {
-    let mut jobs = Vec::with_capacity(BATCH);
-    while work.recv_many(&mut jobs, BATCH).await > 0 {
-        let mut entries = Vec::new();
-        for job in jobs.drain(..) {
-            match job {
-                Job::Put(keep) => entries.push(keep),
-                Job::Delete(selector, reply) => {
-                    write(&store, std::mem::take(&mut entries), &counts).await;
-                    // Nobody waits any more: the deletion stands all the same.
-                    let _ = reply.send(store.delete(selector).await);
-                }
-                Job::Flush(reply) => {
-                    write(&store, std::mem::take(&mut entries), &counts).await;
-                    let _ = reply.send(store.flush().await);
+/// The queue's far end.
+struct Writer {
+    store: Arc<dyn VectorStore>,
+    fences: Option<Arc<Fences>>,
+    counts: Arc<Counts>,
+}
+
+impl Writer {
+    async fn run(self, mut work: mpsc::Receiver<Job>) {
+        let mut jobs = Vec::with_capacity(BATCH);
+        while work.recv_many(&mut jobs, BATCH).await > 0 {
+            let mut entries = Vec::new();
+            for job in jobs.drain(..) {
+                match job {
+                    Job::Put(keep) => entries.push(keep),
+                    Job::Delete(selector, reply) => {
+                        self.write(std::mem::take(&mut entries)).await;
+                        // Nobody waits any more: the deletion stands all the same.
+                        let _ = reply.send(self.store.delete(selector).await);
+                    }
+                    Job::Flush(reply) => {
+                        self.write(std::mem::take(&mut entries)).await;
+                        let _ = reply.send(self.store.flush().await);
+                    }
                 }
             }
+            self.write(entries).await;
         }
-        write(&store, entries, &counts).await;
+    }
+
+    async fn write(&self, entries: Vec<Keep>) {
+        if entries.is_empty() {
+            return;
+        }
+        let asked = entries.len() as u64;
+        // Compression is CPU work: not on the threads that carry requests.
+        let encoded = tokio::task::spawn_blocking(move || encode(entries));
+        let mut records = encoded.await.unwrap_or_default();
+        self.counts.failed.fetch_add(asked - records.len() as u64, Ordering::Relaxed);
+        let limit = self.store.payload_max_bytes();
+        let small = records.len();
+        records.retain(|(record, _)| record.payload.len() <= limit);
+        self.counts.too_large.fetch_add((small - records.len()) as u64, Ordering::Relaxed);
+        if let Err((answers, fault)) = self.put(records).await {
+            tracing::warn!(answers, %fault, "the store refuses answers: dropped");
+            self.counts.failed.fetch_add(answers, Ordering::Relaxed);
+        }
+    }
+
+    /// Tries until they are written, or for too long; the error says how many were lost.
+    async fn put(&self, mut records: Vec<(Record, Arc<Entry>)>) -> Result<(), (u64, StoreFault)> {
+        let mut pause = BACKOFF;
+        for left in (0..TRIES).rev() {
+            let lost = |fault, records: &Vec<_>| (records.len() as u64, fault);
+            match self.put_once(&mut records).await {
+                Ok(()) => return Ok(()),
+                Err(StoreFault::TooLarge) => return self.put_singly(records).await,
+                // A full disk does not empty itself within the backoff.
+                Err(fault @ StoreFault::Full(_)) => return Err(lost(fault, &records)),
+                Err(fault) if left == 0 => return Err(lost(fault, &records)),
+                Err(StoreFault::Busy | StoreFault::Unavailable(_) | StoreFault::Failed(_)) => {}
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        Ok(())
+    }
+
+    /// What was purged meanwhile, here or elsewhere, is not written.
+    async fn put_once(&self, records: &mut Vec<(Record, Arc<Entry>)>) -> Result<(), StoreFault> {
+        if let Some(fences) = &self.fences {
+            for selector in fences.refresh(FRESH).await? {
+                self.store.delete(selector).await?;
+            }
+            let waiting = records.len();
+            records.retain(|(_, entry)| !fences.stop(entry));
+            self.counts.purged.fetch_add((waiting - records.len()) as u64, Ordering::Relaxed);
+        }
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.store.put(records.iter().map(|(record, _)| record.clone()).collect()).await?;
+        self.counts.written.fetch_add(records.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// One of them is too large; the others need not suffer for it.
+    async fn put_singly(
+        &self,
+        records: Vec<(Record, Arc<Entry>)>,
+    ) -> Result<(), (u64, StoreFault)> {
+        let mut lost = (0, StoreFault::TooLarge);
+        for record in records {
+            match self.put_once(&mut vec![record]).await {
+                Ok(()) => {}
+                Err(StoreFault::TooLarge) => {
+                    self.counts.too_large.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(fault) => lost = (lost.0 + 1, fault),
+            }
+        }
+        if lost.0 == 0 { Ok(()) } else { Err(lost) }
     }
 }
 
-async fn write(store: &Arc<dyn VectorStore>, entries: Vec<Keep>, counts: &Counts) {
-    if entries.is_empty() {
-        return;
-    }
-    let asked = entries.len() as u64;
-    // Compression is CPU work: not on the threads that carry requests.
-    let encoded = tokio::task::spawn_blocking(move || -> Vec<Record> {
-        entries
-            .into_iter()
-            .filter_map(|(entry, vector, answer)| {
-                let record = entry.to_record(vector).ok()?;
-                Some(Record { answer, ..record })
-            })
-            .collect()
-    });
-    let records = encoded.await.unwrap_or_default();
-    let written = records.len() as u64;
-    counts.failed.fetch_add(asked - written, Ordering::Relaxed);
-    match put(store, records).await {
-        Ok(()) => counts.written.fetch_add(written, Ordering::Relaxed),
-        Err(fault) => {
-            tracing::warn!(answers = written, %fault, "the store refuses answers: dropped");
-            counts.failed.fetch_add(written, Ordering::Relaxed)
-        }
-    };
-}
-
-async fn put(store: &Arc<dyn VectorStore>, records: Vec<Record>) -> Result<(), StoreFault> {
-    let mut pause = BACKOFF;
-    for _ in 1..TRIES {
-        match store.put(records.clone()).await {
-            Ok(()) => return Ok(()),
-            // A full disk does not empty itself within the backoff.
-            Err(fault @ StoreFault::Full(_)) => return Err(fault),
-            Err(StoreFault::Busy | StoreFault::Unavailable(_) | StoreFault::Failed(_)) => {}
-        }
-        tokio::time::sleep(pause).await;
-        pause *= 2;
-    }
-    store.put(records).await
+fn encode(entries: Vec<Keep>) -> Vec<(Record, Arc<Entry>)> {
+    entries
+        .into_iter()
+        .filter_map(|(entry, vector, answer)| {
+            let record = entry.to_record(vector).ok()?;
+            Some((Record { answer, ..record }, entry))
+        })
+        .collect()
 }

@@ -50,11 +50,12 @@ pub fn changes(old: &Config, new: &Config) -> Result<Vec<Change>, Vec<&'static s
 
 /// Settings that are built into something for as long as the process lives, and whether they are
 /// the same.
-fn fixed(old: &Config, new: &Config) -> [(&'static str, bool); 23] {
+fn fixed(old: &Config, new: &Config) -> [(&'static str, bool); 29] {
     // All named, so that a new section cannot be forgotten here.
     let Config {
         listen,
         tls: _,
+        dialect: _, // each upstream holds its own
         upstream: _,
         limits,
         timeouts: _,
@@ -86,6 +87,12 @@ fn fixed(old: &Config, new: &Config) -> [(&'static str, bool); 23] {
         ("cache.semantic.policy", semantic.policy == near.policy),
         ("cache.semantic.max_wrong_hits", semantic.max_wrong_hits == near.max_wrong_hits),
         ("cache.semantic.audit", semantic.audit == near.audit),
+        ("cache.semantic.guards", semantic.guards == near.guards),
+        ("cache.semantic.volatile", semantic.volatile == near.volatile),
+        ("cache.semantic.stable", semantic.stable == near.stable),
+        ("cache.semantic.confirmations", semantic.confirmations == near.confirmations),
+        ("cache.semantic.probe_limit", semantic.probe_limit == near.probe_limit),
+        ("cache.semantic.judge", semantic.judge == near.judge),
         ("embed", *embed == new.embed),
         ("store", *store == new.store),
         ("admin", *admin == new.admin),

@@ -6,17 +6,49 @@ use http::{Uri, uri::Scheme};
 
 use crate::cache::guards::Guard;
 
-use super::{Config, Span, Upstream};
+use super::{Config, Family, Judge, Span, Store, Upstream};
 
 /// Every violated rule, as (key, message). Also settles what one setting implies for another.
 pub(super) fn all(config: &mut Config) -> Vec<(String, String)> {
     let mut wrong = Vec::new();
     listen(config, &mut wrong);
+    dialects(config, &mut wrong);
     upstreams(&config.upstream, &mut wrong);
     semantic(config, &mut wrong);
     telemetry(config, &mut wrong);
     limits(config, &mut wrong);
+    store(&config.store, &mut wrong);
     wrong
+}
+
+/// Each described dialect is sound, and each upstream's is built in or described.
+fn dialects(config: &mut Config, wrong: &mut Wrong) {
+    for (name, custom) in &mut config.dialect {
+        custom.name.clone_from(name);
+        for (key, message) in custom.problems() {
+            say(wrong, &format!("dialect.{name}.{key}"), message);
+        }
+        if Family::ALL.iter().any(|(known, _)| known == name) {
+            say(
+                wrong,
+                &format!("dialect.{name}"),
+                "is the name of a built-in dialect: choose another",
+            );
+        }
+    }
+    for (index, upstream) in config.upstream.iter_mut().enumerate() {
+        let Family::Custom(custom) = &mut upstream.dialect else { continue };
+        match config.dialect.get(&custom.name) {
+            Some(described) => custom.clone_from(&Box::new(described.clone())),
+            None => {
+                let known = Family::ALL.map(|(name, _)| name).join("`, `");
+                let name = &custom.name;
+                let message =
+                    format!("unknown dialect `{name}`: a [dialect.{name}] section, or `{known}`");
+                say(wrong, &format!("upstream[{index}].dialect"), message);
+            }
+        }
+    }
 }
 
 type Wrong = Vec<(String, String)>;
@@ -77,6 +109,9 @@ fn upstreams(upstreams: &[Upstream], wrong: &mut Wrong) {
         if upstream.urls.is_empty() {
             say(wrong, &key("urls"), "is missing: at least one \"http://HOST:PORT\"");
         }
+        if upstream.ttl.is_some_and(|ttl| ttl.get().is_zero()) {
+            say(wrong, &key("ttl"), "must be longer than zero");
+        }
         for url in &upstream.urls {
             if let Err(message) = base_url(url) {
                 say(wrong, &key("urls"), message);
@@ -84,6 +119,9 @@ fn upstreams(upstreams: &[Upstream], wrong: &mut Wrong) {
         }
         if !upstream.check.is_empty() && !upstream.check.starts_with('/') {
             say(wrong, &key("check"), "expected a path such as \"/health\"");
+        }
+        if !upstream.metrics.is_empty() && !upstream.metrics.starts_with('/') {
+            say(wrong, &key("metrics"), "expected a path such as \"/metrics\"");
         }
         if upstream.budget.is_some_and(|budget| budget.get().is_zero()) {
             say(wrong, &key("budget"), "must be longer than zero");
@@ -173,6 +211,7 @@ fn semantic(config: &Config, wrong: &mut Wrong) {
             say(wrong, "cache.semantic.guards", format!("unknown guard `{guard}`: `{known}`"));
         }
     }
+    judge(&semantic.judge, wrong);
     for (index, template) in config.cache.template.iter().enumerate() {
         if template.after.is_empty() {
             let key = format!("cache.template[{index}].after");
@@ -181,6 +220,46 @@ fn semantic(config: &Config, wrong: &mut Wrong) {
     }
     if config.cache.max_temperature.is_nan() || config.cache.max_temperature < 0.0 {
         say(wrong, "cache.max_temperature", "expected a number from 0");
+    }
+}
+
+fn judge(judge: &Judge, wrong: &mut Wrong) {
+    let key = |field: &str| format!("cache.semantic.judge.{field}");
+    let Some(url) = &judge.url else { return };
+    if let Err(message) = base_url(url) {
+        say(wrong, &key("url"), message);
+    }
+    if judge.model.is_empty() {
+        say(wrong, &key("model"), "is missing: the judge's name at that endpoint");
+    }
+    // A semaphore has a ceiling of its own.
+    if judge.concurrency == 0 || judge.concurrency.max(judge.queue) > 10_000 {
+        say(wrong, &key("concurrency"), "expected 1 to 10000, and a queue of at most 10000");
+    }
+}
+
+fn store(store: &Store, wrong: &mut Wrong) {
+    if !store.kind.is_remote() {
+        return;
+    }
+    if store.url.is_empty() {
+        say(wrong, "store.url", "is missing: where the server is, \"http://HOST:PORT\"");
+    } else if let Err(message) = base_url(&store.url) {
+        say(wrong, "store.url", message);
+    }
+    let counts = [
+        ("store.in_flight", store.in_flight as u64),
+        ("store.replicas", store.replicas.into()),
+        ("store.shards", store.shards.into()),
+        ("store.write_consistency", store.write_consistency.into()),
+    ];
+    for (key, value) in counts {
+        if value == 0 || value > 4096 {
+            say(wrong, key, "expected 1 to 4096");
+        }
+    }
+    if store.timeout.get().is_zero() {
+        say(wrong, "store.timeout", "must be longer than zero");
     }
 }
 
@@ -252,7 +331,7 @@ fn limits(config: &Config, wrong: &mut Wrong) {
 
 /// Durations that stop the service when they are zero.
 fn durations(config: &Config, wrong: &mut Wrong) {
-    let never_zero: [(&str, Span); 15] = [
+    let never_zero: [(&str, Span); 16] = [
         ("limits.header_time", config.limits.header_time),
         ("limits.handshake_time", config.limits.handshake_time),
         ("limits.body_idle", config.limits.body_idle),
@@ -267,6 +346,7 @@ fn durations(config: &Config, wrong: &mut Wrong) {
         ("timeouts.pool_idle", config.timeouts.pool_idle),
         ("cache.ttl", config.cache.ttl),
         ("cache.semantic.lookup_deadline", config.cache.semantic.lookup_deadline),
+        ("cache.semantic.judge.deadline", config.cache.semantic.judge.deadline),
         ("drain.deadline", config.drain.deadline),
     ];
     for (key, value) in never_zero {

@@ -129,7 +129,11 @@ impl Run {
                 self.audits_wrong += wrong;
             }
             Ruling::Guarded => self.guarded += 1,
-            Ruling::Suspended | Ruling::Doubtful | Ruling::NoNeighbour | Ruling::Off => {}
+            Ruling::Suspended
+            | Ruling::Unconfirmed
+            | Ruling::Doubtful
+            | Ruling::NoNeighbour
+            | Ruling::Off => {}
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
         policy::Control,
         reason::Reason,
     },
-    front::tenant::Scope,
+    front::{Peer, tenant::Scope},
     upstream::Upstream,
     wire::{Call, Dialect, Prompt, Rules},
 };
@@ -56,6 +56,7 @@ pub(super) struct Keying<'a> {
     pub(super) upstream: &'a Upstream,
     pub(super) dialect: &'a dyn Dialect,
     pub(super) parts: &'a Parts,
+    pub(super) peer: &'a Peer,
 }
 
 impl Keying<'_> {
@@ -71,9 +72,11 @@ impl Keying<'_> {
             query: &query,
             vary: &vary,
         };
-        match &self.control.namespace {
+        let key = match &self.control.namespace {
             Some(name) => Key::new(&self.scope.in_namespace(name), route, prompt),
             None => Key::new(&self.scope, route, prompt),
-        }
+        };
+        let address = self.peer.address().map(|address| address.ip());
+        Key { principal: self.house.tenants.principal(headers, address), ..key }
     }
 }

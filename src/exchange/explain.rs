@@ -81,17 +81,26 @@ impl House {
         upstream.name().clone_into(&mut told.route);
         told.model = Some(prompt.model.to_string());
         told.question = prompt.question.as_ref().ok().map(ToString::to_string);
-        told.cache = match policy::decide(&self.config.cache, &control, &prompt) {
-            Err(reason) => Err(reason),
-            Ok(plan) => {
-                let (house, upstream, parts) = (self, &*upstream, &parts);
-                let dialect = &*dialect;
-                let keying = Keying { house, scope, control: &control, upstream, dialect, parts };
-                let key = keying.key(&prompt);
-                let explanation = self.cache.explain(&key, &prompt, &plan).await;
-                Ok((key, explanation))
-            }
-        };
+        told.cache =
+            match policy::decide(&self.config.cache, self.ttl(&upstream), &control, &prompt) {
+                Err(reason) => Err(reason),
+                Ok(plan) => {
+                    let (house, upstream, parts) = (self, &*upstream, &parts);
+                    let dialect = &*dialect;
+                    let keying = Keying {
+                        house,
+                        scope,
+                        control: &control,
+                        upstream,
+                        dialect,
+                        parts,
+                        peer: &peer,
+                    };
+                    let key = keying.key(&prompt);
+                    let explanation = self.cache.explain(&key, &prompt, &plan).await;
+                    Ok((key, explanation))
+                }
+            };
         Ok(told)
     }
 }

@@ -25,6 +25,7 @@ use crate::{
             log::{Reader, Writer},
         },
         key::Key,
+        learn::{Heard, Occasion},
         policy::Plan,
         reason::Reason,
         semantic::{Search, Times},
@@ -110,7 +111,7 @@ impl AnswerHead {
 pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
     let cache = errand.house.cache.clone();
     let search = cache.search(&errand.key, &errand.prompt, &errand.plan).await;
-    let Search { outcome, shadow, decision, volatile, embedding, times } = search;
+    let Search { outcome, shadow, decision, retried, volatile, embedding, times } = search;
     let reason = match outcome {
         Ok(hit) => return lead.announce(Course::Hit(hit, times)),
         Err(reason) => errand.known.unwrap_or(reason),
@@ -169,13 +170,18 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
             lead.land(Landing::Kept(entry.clone()));
             writer.finish(Ok(()));
             let vector = embedding.settle(EMBED_PATIENCE).await;
-            let placement = match &decision {
-                Some(decision) => {
-                    let text_of = |entry: &Entry| text_of(&*errand.dialect, entry);
-                    let (key, model) = (&errand.key, &errand.prompt.model);
-                    cache.learn(key, model, decision, &text, text_of).await
+            let lesson = match (&decision, &retried) {
+                (Some(decision), _) => Some((decision, Occasion::Forwarded)),
+                (None, Some(decision)) => Some((&**decision, Occasion::Retried)),
+                (None, None) => None,
+            };
+            let placement = match &errand.prompt.question {
+                Ok(question) => {
+                    let (key, model) = (&errand.key, &*errand.prompt.model);
+                    let heard = Heard { key, model, question, fresh: &text };
+                    cache.learn(heard, lesson, |entry| text_of(&*errand.dialect, entry)).await
                 }
-                None => Placement::Own,
+                Err(_) => Placement::Own,
             };
             cache.write(entry, vector, placement);
         }

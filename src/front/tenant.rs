@@ -8,12 +8,14 @@ use std::{
     fmt,
     fs::{self, OpenOptions},
     io::{self, Write as _},
+    net::IpAddr,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
     sync::Arc,
 };
 
 use http::{HeaderMap, HeaderName};
+use serde::{Deserialize, Serialize};
 
 use crate::config::ScopeRule;
 
@@ -29,6 +31,13 @@ const ACCOUNTS: [&str; 2] = ["openai-organization", "openai-project"];
 /// Headers that bear a mark but identify a request, not a client: in the scope, they would make
 /// every request a tenant of its own.
 const NOT_CREDENTIALS: [&str; 3] = ["idempotency-key", "x-idempotency-key", "sec-websocket-key"];
+
+/// Who asks, inside a scope that several share: what one of them says of an answer should not count
+/// for more than one. A keyed hash; all that is known of requests outside a shared scope is zero.
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
+)]
+pub struct Principal(pub u64);
 
 /// Names the tenants.
 #[derive(Clone)]
@@ -69,18 +78,22 @@ impl Tenants {
                     values.iter().map(|value| (name.as_str(), value.as_bytes())).collect();
                 Some(self.hash("header", &pairs))
             }
-            ScopeRule::Credential => {
-                let mut pairs: Vec<_> = headers
-                    .iter()
-                    .filter(|(name, _)| is_credential(name))
-                    .map(|(name, value)| (name.as_str(), value.as_bytes()))
-                    .collect();
-                // By name, so that the order of a client's headers does not matter; stable, so that
-                // the order of one header's values does.
-                pairs.sort_by_key(|(name, _)| *name);
-                Some(self.hash("credential", &pairs))
-            }
+            ScopeRule::Credential => Some(self.hash("credential", &credentials(headers))),
         }
+    }
+
+    /// Who of those that share a scope this is: by credential, without one by address.
+    pub fn principal(&self, headers: &HeaderMap, address: Option<IpAddr>) -> Principal {
+        if self.rule != ScopeRule::Shared {
+            return Principal::default();
+        }
+        let mut pairs = credentials(headers);
+        let address = address.map(|address| address.to_string()).unwrap_or_default();
+        if pairs.is_empty() {
+            pairs.push(("", address.as_bytes()));
+        }
+        let Scope { tenant: [a, b, c, d, e, f, g, h, ..], .. } = self.hash("principal", &pairs);
+        Principal(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
     }
 
     fn hash(&self, rule: &str, pairs: &[(&str, &[u8])]) -> Scope {
@@ -103,6 +116,19 @@ impl fmt::Debug for Tenants {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Tenants").field("rule", &self.rule).finish_non_exhaustive()
     }
+}
+
+/// Everything in the headers that names a client, in an order of its own.
+fn credentials(headers: &HeaderMap) -> Vec<(&str, &[u8])> {
+    let mut pairs: Vec<_> = headers
+        .iter()
+        .filter(|(name, _)| is_credential(name))
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
+        .collect();
+    // By name, so that the order of a client's headers does not matter; stable, so that the order of
+    // one header's values does.
+    pairs.sort_by_key(|(name, _)| *name);
+    pairs
 }
 
 /// Feeds `part` so that no two lists of parts feed the same bytes.

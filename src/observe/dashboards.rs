@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use http::HeaderMap;
 
 use super::{
-    BodyEnd, Outcome, Record, Stage,
+    BodyEnd, Outcome, Promise, Record, Stage,
     tests::{Rooms, observer},
 };
 use crate::cache::reason::Reason;
@@ -20,6 +20,8 @@ type Series = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 /// What a scrape shows when everything has happened once.
 fn series() -> Series {
     let observer = observer();
+    let route = observer.unrouted();
+    observer.promise(&route, Promise { budget: std::time::Duration::from_millis(1), share: 0.9 });
     for outcome in Outcome::ALL {
         let mut guard = observer.begin(observer.request_id(&HeaderMap::new()));
         guard.outcome = outcome;

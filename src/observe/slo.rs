@@ -8,7 +8,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use prometheus::{IntCounter, IntCounterVec, proto::MetricFamily};
 use serde::Serialize;
 
@@ -34,7 +34,7 @@ pub struct Promise {
 
 /// A promise and how it is kept.
 pub(super) struct Slo {
-    promise: Promise,
+    promise: RwLock<Promise>,
     met: IntCounter,
     broken: IntCounter,
     /// By `Stage as usize`: the longest stage of each broken request.
@@ -52,12 +52,17 @@ impl Slo {
         blamed: &IntCounterVec,
     ) -> Self {
         Self {
-            promise,
+            promise: RwLock::new(promise),
             met: kept.with_label_values(&[route, "met"]),
             broken: kept.with_label_values(&[route, "broken"]),
             blamed: Stage::ALL.map(|stage| blamed.with_label_values(&[route, stage.name()])),
             samples: Mutex::new(VecDeque::with_capacity(HOUR)),
         }
+    }
+
+    /// Promises something else from here on.
+    pub(super) fn renew(&self, promise: Promise) {
+        *self.promise.write() = promise;
     }
 
     pub(super) fn count(&self, record: &Record) {
@@ -69,7 +74,7 @@ impl Slo {
             return;
         }
         let waited = record.first_token.or_else(|| record.stages.get(Stage::Total));
-        let late = waited.is_some_and(|waited| waited > self.promise.budget);
+        let late = waited.is_some_and(|waited| waited > self.promise.read().budget);
         if !late && !failed {
             self.met.inc();
             return;
@@ -102,15 +107,16 @@ impl Slo {
         let (met, broken) = before.copied().unwrap_or_default();
         let (met, broken) = (self.met.get() - met, self.broken.get() - broken);
         let all = met + broken;
-        if all == 0 { 0.0 } else { broken as f64 / all as f64 / (1.0 - self.promise.share) }
+        if all == 0 { 0.0 } else { broken as f64 / all as f64 / (1.0 - self.promise.read().share) }
     }
 
     pub(super) fn report(&self, route: &str) -> SloReport {
+        let Promise { budget, share } = *self.promise.read();
         let blamed = Stage::ALL.into_iter().zip(&self.blamed).filter(|(_, count)| count.get() > 0);
         SloReport {
             route: route.to_owned(),
-            budget_ms: self.promise.budget.as_secs_f64() * 1e3,
-            share: self.promise.share,
+            budget_ms: budget.as_secs_f64() * 1e3,
+            share,
             met: self.met.get(),
             broken: self.broken.get(),
             burn_rate_5m: self.burn(MINUTES),

@@ -3,10 +3,13 @@
 //! The rooms do not know Prometheus; the composition root turns their own reports into these. They
 //! are read at each scrape, so a series of a replica that is gone goes with it.
 
+use std::collections::BTreeMap;
+
 use prometheus::{Counter, GaugeVec, Opts, core::Collector, proto::MetricFamily};
 use serde::Serialize;
 
-use crate::store::StoreReport;
+use super::wrong_hits;
+use crate::{cache::VerdictReport, store::StoreReport, upstream::sight::ServerReport};
 
 /// Where the reports come from. Each call is cheap and never waits.
 pub trait Sources: Send + Sync + 'static {
@@ -41,6 +44,9 @@ pub struct SemanticReport {
     pub mode: &'static str,
     /// `cache.semantic.min_similarity`.
     pub min_similarity: f32,
+    /// How often it is wrong, and who says so.
+    #[serde(flatten)]
+    pub verdict: VerdictReport,
 }
 
 /// Connections of clients, and what was taken over while serving.
@@ -84,6 +90,10 @@ pub struct WritesReport {
     pub dropped_total: u64,
     /// Answers that the store refused.
     pub failed_total: u64,
+    /// Answers larger than what the store takes: in memory only.
+    pub too_large_total: u64,
+    /// Answers that were purged while they waited.
+    pub purged_total: u64,
 }
 
 /// The embedder.
@@ -99,6 +109,10 @@ pub struct EmbedReport {
     pub queued: u64,
     /// `embed.queue`.
     pub queue_max: u64,
+    /// Texts by what became of them: closed names.
+    pub texts: BTreeMap<&'static str, u64>,
+    /// Time that answers took, queueing included.
+    pub seconds_total: f64,
     /// What is wrong with it, while it is: its tier is off then.
     pub trouble: Option<String>,
 }
@@ -137,6 +151,8 @@ pub struct ReplicaReport {
     pub failures_total: u64,
     /// Smoothed time to the response head, microseconds; 0 before the first.
     pub first_byte_us: u64,
+    /// What it says of itself, where it is asked.
+    pub server: Option<ServerReport>,
 }
 
 /// Requests in flight that others may join.
@@ -166,6 +182,7 @@ pub(super) fn families(sources: &dyn Sources) -> Result<Vec<MetricFamily>, prome
         embed(&mut sampled, &report)?;
     }
     upstreams(&mut sampled, &sources.upstreams())?;
+    wrong_hits::families(&mut sampled, &sources.semantic().verdict)?;
     sampled.counter(
         "reprise_log_dropped_lines_total",
         "Lines of the log that were dropped since nobody read it fast enough.",
@@ -174,7 +191,7 @@ pub(super) fn families(sources: &dyn Sources) -> Result<Vec<MetricFamily>, prome
     Ok(sampled.0)
 }
 
-type Done = Result<(), prometheus::Error>;
+pub(super) type Done = Result<(), prometheus::Error>;
 
 fn front(out: &mut Sampled, report: &FrontReport) -> Done {
     out.gauge("reprise_client_connections", "Open client connections.", report.connections)?;
@@ -213,6 +230,8 @@ fn writes(out: &mut Sampled, report: &WritesReport) -> Done {
         ("written", report.written_total),
         ("dropped", report.dropped_total),
         ("failed", report.failed_total),
+        ("too_large", report.too_large_total),
+        ("purged", report.purged_total),
     ];
     out.labelled(
         Family::Counter,
@@ -239,6 +258,16 @@ fn embed(out: &mut Sampled, report: &EmbedReport) -> Done {
     out.gauge("reprise_embed_queue", "Prompts waiting to be embedded.", report.queued)?;
     out.gauge("reprise_embed_queue_max", "The most that may wait.", report.queue_max)?;
     out.gauge("reprise_embed_threads", "Threads that embed.", report.threads)?;
+    out.labelled(
+        Family::Counter,
+        "reprise_embed_texts_total",
+        "Texts that were to be embedded, by what became of them.",
+        &["result"],
+        report.texts.iter().map(|(name, count)| (vec![(*name).to_owned()], *count as f64)),
+    )?;
+    let help = "Time that the embedder's answers took, queueing included.";
+    let seconds = [(Vec::new(), report.seconds_total)];
+    out.labelled(Family::Counter, "reprise_embed_seconds_total", help, &[], seconds)?;
     out.labelled(
         Family::Gauge,
         "reprise_embed_up",
@@ -300,7 +329,36 @@ fn upstreams(out: &mut Sampled, reports: &[UpstreamReport]) -> Done {
     let help = "Smoothed time to the replica's response head.";
     let mut values = each(|replica| replica.first_byte_us);
     values.iter_mut().for_each(|(_, us)| *us /= 1e6);
-    out.labelled(Family::Gauge, "reprise_upstream_first_byte_seconds", help, &labels, values)
+    out.labelled(Family::Gauge, "reprise_upstream_first_byte_seconds", help, &labels, values)?;
+    servers(out, reports)
+}
+
+/// What model servers say of themselves: only those that say it have series.
+fn servers(out: &mut Sampled, reports: &[UpstreamReport]) -> Done {
+    let mut each = |name, help, value: fn(&ServerReport) -> Option<f64>| {
+        let series = |upstream: &UpstreamReport, replica: &ReplicaReport| {
+            let value = value(replica.server.as_ref()?)?;
+            Some((vec![upstream.name.clone(), replica.url.clone()], value))
+        };
+        let all = reports.iter().flat_map(|upstream| {
+            upstream.replicas.iter().filter_map(move |replica| series(upstream, replica))
+        });
+        out.labelled(Family::Gauge, name, help, &["route", "replica"], all.collect::<Vec<_>>())
+    };
+    let help = "1 while the model server's own metrics can be read.";
+    each("reprise_server_up", help, |it| Some(f64::from(u8::from(it.readable))))?;
+    let help = "Requests that the model server works on, as it says.";
+    each("reprise_server_running", help, |it| it.running)?;
+    let help = "Requests that wait inside the model server, as it says.";
+    each("reprise_server_waiting", help, |it| it.waiting)?;
+    let help = "How full the model server's KV cache is.";
+    each("reprise_server_kv_cache_ratio", help, |it| it.kv_cache)?;
+    let help = "Memory of the model server's GPUs that is used.";
+    each("reprise_server_gpu_memory_bytes", help, |it| it.gpu_memory)?;
+    let help = "Memory that the model server's GPUs have.";
+    each("reprise_server_gpu_memory_max_bytes", help, |it| it.gpu_memory_max)?;
+    let help = "How busy the model server's GPUs are.";
+    each("reprise_server_gpu_busy_ratio", help, |it| it.gpu_busy)
 }
 
 /// What kind of metric a family is.

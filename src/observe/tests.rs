@@ -3,7 +3,11 @@ use std::{collections::BTreeSet, time::Duration};
 use http::StatusCode;
 
 use super::*;
-use crate::store::StoreReport;
+use crate::{
+    cache::{JudgeReport, VerdictReport, WrongHits},
+    store::StoreReport,
+    upstream::sight::ServerReport,
+};
 
 /// Rooms that all have something to say.
 pub(crate) struct Rooms;
@@ -18,11 +22,17 @@ impl Sources for Rooms {
     }
 
     fn writes(&self) -> WritesReport {
-        WritesReport { queued: 1, written_total: 7, dropped_total: 2, failed_total: 0 }
+        WritesReport { queued: 1, written_total: 7, dropped_total: 2, ..WritesReport::default() }
     }
 
     fn embed(&self) -> Option<EmbedReport> {
-        Some(EmbedReport { model: "m".into(), dimension: 384, queued: 5, ..Default::default() })
+        Some(EmbedReport {
+            model: "m".into(),
+            dimension: 384,
+            queued: 5,
+            texts: [("vector", 8)].into(),
+            ..Default::default()
+        })
     }
 
     fn upstreams(&self) -> Vec<UpstreamReport> {
@@ -30,6 +40,15 @@ impl Sources for Rooms {
             url: url.into(),
             in_flight,
             connections_total: 11,
+            server: Some(ServerReport {
+                readable: true,
+                running: Some(8.0),
+                waiting: Some(3.0),
+                kv_cache: Some(0.5),
+                gpu_memory: Some(1e9),
+                gpu_memory_max: Some(8e9),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let replicas = vec![replica("http://a", 2), replica("http://b", 0)];
@@ -41,7 +60,15 @@ impl Sources for Rooms {
     }
 
     fn semantic(&self) -> SemanticReport {
-        SemanticReport { policy: "threshold", mode: "serve", min_similarity: 0.95 }
+        let rate =
+            WrongHits { tenant: "all".into(), point: 0.5, high: 1.0, ..WrongHits::default() };
+        let judge = JudgeReport { state: "sound", judged_total: 3, ..JudgeReport::default() };
+        SemanticReport {
+            policy: "threshold",
+            mode: "serve",
+            min_similarity: 0.95,
+            verdict: VerdictReport { wrong_hits: vec![rate], judge: Some(judge) },
+        }
     }
 
     fn dropped_log_lines(&self) -> u64 {
@@ -106,6 +133,9 @@ fn the_rooms_reports_become_series() {
         (r#"reprise_store_up{kind="embedded"}"#, "1"),
         (r#"reprise_store_writes_total{result="dropped"}"#, "2"),
         ("reprise_embed_queue", "5"),
+        (r#"reprise_embed_texts_total{result="vector"}"#, "8"),
+        (r#"reprise_server_waiting{replica="http://a",route="vllm"}"#, "3"),
+        (r#"reprise_server_up{replica="http://a",route="vllm"}"#, "1"),
         (r#"reprise_embed_up{model="m"}"#, "1"),
         (r#"reprise_upstream_in_flight{replica="http://a",route="vllm"}"#, "2"),
         (r#"reprise_upstream_connections_total{replica="http://b",route="vllm"}"#, "11"),

@@ -75,7 +75,7 @@ impl Dialect for Anthropic {
         error(fault)
     }
 
-    fn stream_error(&self, _: Shape, fault: &Fault) -> Option<Bytes> {
+    fn stream_error(&self, _: Shape, fault: &Fault, _: Option<u8>) -> Option<Bytes> {
         // The leading blank line closes an event that the cut may have left open.
         let mut out = b"\n\n".to_vec();
         sse::write_kind(&mut out, "error", &error(fault));

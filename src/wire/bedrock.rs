@@ -76,7 +76,7 @@ impl Dialect for Bedrock {
         Bytes::from(json!({"__type": kind, "message": fault.to_string()}).to_string())
     }
 
-    fn stream_error(&self, _: Shape, _: &Fault) -> Option<Bytes> {
+    fn stream_error(&self, _: Shape, _: &Fault, _: Option<u8>) -> Option<Bytes> {
         None
     }
 }

@@ -64,7 +64,7 @@ impl Dialect for Cohere {
     }
 
     /// The API ends a stream that failed with its last event, whose reason is `ERROR`.
-    fn stream_error(&self, _: Shape, fault: &Fault) -> Option<Bytes> {
+    fn stream_error(&self, _: Shape, fault: &Fault, _: Option<u8>) -> Option<Bytes> {
         let end = json!({
             "type": "message-end",
             "delta": {"finish_reason": "ERROR", "error": fault.to_string()},
@@ -341,7 +341,8 @@ mod tests {
             assert_eq!(heard(EVENTS, stream.replace(from, to).as_bytes()), Err(why), "{to}");
         }
         assert_eq!(heard(Shape::Whole, b"{\"message\":\"x\"}"), Err(NotStorable::Unreadable));
-        let last = Cohere.stream_error(EVENTS, &Fault::new(crate::fault::Kind::Cut, "x")).unwrap();
+        let last =
+            Cohere.stream_error(EVENTS, &Fault::new(crate::fault::Kind::Cut, "x"), None).unwrap();
         assert_eq!(heard(EVENTS, &last), Err(NotStorable::UpstreamError));
     }
 

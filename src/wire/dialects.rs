@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{Deserialize, Deserializer};
 
 use super::{
     Dialect,
     anthropic::{self, Anthropic},
     bedrock::Bedrock,
     cohere::{self, Cohere},
+    custom::Custom,
     gemini::{self, Gemini},
     kserve::{self, Generate, Infer},
     llamacpp::LlamaCpp,
@@ -44,10 +45,13 @@ pub enum Family {
     Bedrock,
     /// KServe's, as Triton and ONNX Runtime servers speak it.
     Kserve,
+    /// One that a `[dialect.NAME]` section describes, and all that are built in.
+    Custom(Box<Custom>),
 }
 
 impl Family {
-    const ALL: [(&'static str, Self); 10] = [
+    /// Those that are built in, by name.
+    pub const ALL: [(&'static str, Self); 10] = [
         ("auto", Self::Auto),
         ("openai", Self::Openai),
         ("anthropic", Self::Anthropic),
@@ -62,19 +66,22 @@ impl Family {
 
     /// Stable name for logs and metrics.
     pub fn name(&self) -> &str {
+        if let Self::Custom(custom) = self {
+            return &custom.name;
+        }
         let known = Self::ALL.iter().find(|(_, family)| family == self);
         known.map_or("auto", |(name, _)| name)
     }
 }
 
 impl<'de> Deserialize<'de> for Family {
+    /// Whether a name that is not built in has its section is for the configuration's check.
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         let known = Self::ALL.into_iter().find(|(name, _)| *name == text);
-        known.map(|(_, family)| family).ok_or_else(|| {
-            let names = Self::ALL.map(|(name, _)| name).join("`, `");
-            D::Error::custom(format!("unknown dialect `{text}`, expected one of `{names}`"))
-        })
+        let described =
+            || Self::Custom(Box::new(Custom { name: text.clone(), ..Custom::default() }));
+        Ok(known.map_or_else(described, |(_, family)| family))
     }
 }
 
@@ -88,9 +95,10 @@ impl Dialects {
     /// Those of this family.
     pub fn of(family: &Family) -> Self {
         let spoken = match family {
-            Family::Auto => {
-                let all = [openai(), anthropic(), gemini(), ollama(), cohere()];
-                [all.concat(), tgi(), llamacpp(), bedrock(), kserve()].concat()
+            Family::Auto => built_in(),
+            Family::Custom(custom) => {
+                let custom: Arc<dyn Dialect> = Arc::new(Custom::clone(custom));
+                [vec![custom], built_in()].concat()
             }
             Family::Openai => openai(),
             Family::Anthropic => anthropic(),
@@ -121,6 +129,11 @@ impl Dialects {
     pub fn all(&self) -> impl Iterator<Item = &Arc<dyn Dialect>> {
         self.spoken.iter()
     }
+}
+
+fn built_in() -> Vec<Arc<dyn Dialect>> {
+    let hosted = [openai(), anthropic(), gemini(), cohere(), bedrock()].concat();
+    [hosted, ollama(), tgi(), llamacpp(), kserve()].concat()
 }
 
 fn openai() -> Vec<Arc<dyn Dialect>> {
@@ -254,7 +267,10 @@ mod tests {
             assert_eq!(Family::deserialize(value).unwrap(), family);
             assert_eq!(family.name(), name);
         }
-        let wrong = Family::deserialize(read("opena")["v"].clone()).unwrap_err();
-        assert!(wrong.to_string().contains("`openai`"), "{wrong}");
+        let described = Family::deserialize(read("mine")["v"].clone()).unwrap();
+        assert_eq!(described.name(), "mine");
+        let all = Dialects::of(&described);
+        assert_eq!(all.first().unwrap().name(), "mine");
+        assert!(all.at("/v1/chat/completions").is_some());
     }
 }

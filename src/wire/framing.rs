@@ -5,7 +5,7 @@
 
 pub(super) mod event_stream;
 mod json_array;
-mod ndjson;
+pub(super) mod ndjson;
 
 use serde_json::Value;
 

@@ -92,7 +92,7 @@ impl Dialect for Gemini {
 
     /// An `error` object in an event. Inside a list there is no telling whether an element is open,
     /// so its connection is cut.
-    fn stream_error(&self, shape: Shape, fault: &Fault) -> Option<Bytes> {
+    fn stream_error(&self, shape: Shape, fault: &Fault, _: Option<u8>) -> Option<Bytes> {
         let Shape::Stream { .. } = shape else { return None };
         let mut out = b"\n\n".to_vec();
         sse::write(&mut out, &error(fault));

@@ -47,6 +47,14 @@ impl<'a> Json<'a> {
         members.get(at).map(|(_, value)| value)
     }
 
+    /// What stands at a JSON pointer (RFC 6901) through objects; the value itself for `""`.
+    pub fn pointer(&self, pointer: &str) -> Option<&Self> {
+        pointer
+            .split('/')
+            .skip(1)
+            .try_fold(self, |value, name| value.get(&name.replace("~1", "/").replace("~0", "~")))
+    }
+
     /// The text, if this is one.
     pub fn text(&self) -> Option<&str> {
         match self {

@@ -73,7 +73,7 @@ impl Dialect for LlamaCpp {
         openai::error(fault)
     }
 
-    fn stream_error(&self, _: Shape, fault: &Fault) -> Option<Bytes> {
+    fn stream_error(&self, _: Shape, fault: &Fault, _: Option<u8>) -> Option<Bytes> {
         let mut out = b"\n\n".to_vec();
         sse::write(&mut out, &openai::error(fault));
         Some(Bytes::from(out))
@@ -203,7 +203,7 @@ mod tests {
             assert_eq!(heard(EVENTS, stream.replace(from, to).as_bytes()), Err(why), "{to}");
         }
         let last =
-            LlamaCpp.stream_error(EVENTS, &Fault::new(crate::fault::Kind::Cut, "x")).unwrap();
+            LlamaCpp.stream_error(EVENTS, &Fault::new(crate::fault::Kind::Cut, "x"), None).unwrap();
         assert_eq!(heard(EVENTS, &last), Err(NotStorable::UpstreamError));
     }
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Call, Dialect, ExactOnly, Listener, Prompt, Shape, Unread,
     conversation::{Conversation, Manner, Parts, Turn, members, model, number, shape},
-    framing::{self, Framing},
+    framing::{self, Framing, ndjson},
     hearing::{self, Account, Finish, has, number_at, text_at},
     json::Json,
     oneshot::OneShot,
@@ -104,9 +104,9 @@ impl Dialect for Ollama {
         error(fault)
     }
 
-    /// A line with an error; the line feed before it closes one that the cut may have left open.
-    fn stream_error(&self, _: Shape, fault: &Fault) -> Option<Bytes> {
-        Some(Bytes::from([b"\n", error(fault).as_ref(), b"\n"].concat()))
+    /// A line with an error, after the end of one that the cut left open.
+    fn stream_error(&self, _: Shape, fault: &Fault, last: Option<u8>) -> Option<Bytes> {
+        Some(ndjson::last_word(&error(fault), last))
     }
 }
 

@@ -49,7 +49,7 @@ impl Dialect for OneShot {
         (self.error)(fault)
     }
 
-    fn stream_error(&self, _: Shape, _: &Fault) -> Option<Bytes> {
+    fn stream_error(&self, _: Shape, _: &Fault, _: Option<u8>) -> Option<Bytes> {
         None
     }
 }

@@ -106,7 +106,7 @@ impl Dialect for Tgi {
         Bytes::from(json!({"error": fault.to_string(), "error_type": kind}).to_string())
     }
 
-    fn stream_error(&self, _: Shape, fault: &Fault) -> Option<Bytes> {
+    fn stream_error(&self, _: Shape, fault: &Fault, _: Option<u8>) -> Option<Bytes> {
         let mut out = b"\n\n".to_vec();
         sse::write(&mut out, &self.error(fault));
         Some(Bytes::from(out))
@@ -233,7 +233,8 @@ mod tests {
         ] {
             assert_eq!(heard(EVENTS, stream.replace(from, to).as_bytes()), Err(why), "{to}");
         }
-        let last = Tgi.stream_error(EVENTS, &Fault::new(crate::fault::Kind::Cut, "x")).unwrap();
+        let last =
+            Tgi.stream_error(EVENTS, &Fault::new(crate::fault::Kind::Cut, "x"), None).unwrap();
         assert_eq!(heard(EVENTS, &last), Err(NotStorable::UpstreamError));
         assert_eq!(heard(Shape::Whole, b"{}"), Err(NotStorable::Unreadable));
     }

@@ -6,7 +6,10 @@ use arc_swap::ArcSwap;
 use reprise::{
     cache::{Cache, flight::Flights, reason::Reason},
     config::{self, Config, Overrides},
-    embed::Embedder,
+    embed::{
+        Embedder,
+        local::{Local, LocalOptions},
+    },
     exchange::{Doorman, House},
     front::{
         Address, Front, Signals,
@@ -44,7 +47,7 @@ pub(crate) struct Setup {
     settings: String,
     /// More lines of the upstream's own section, and sections after it.
     sections: String,
-    embedder: Option<Arc<Words>>,
+    embedder: Option<Arc<dyn Embedder>>,
     store: Kept,
 }
 
@@ -135,9 +138,24 @@ impl Setup {
         if !self.settings.contains("lookup_deadline") {
             self = self.with("cache.semantic.lookup_deadline = \"20s\"");
         }
-        // Bags of words are near in ways that no guard lets pass.
-        self = self.with("cache.semantic.guards = []");
+        // Bags of words are near in ways that no guard lets pass, and no prior knows them.
+        self = self.with("cache.semantic.guards = []\ncache.semantic.policy = \"threshold\"");
         self
+    }
+
+    /// Matches by meaning as shipped: the real model, the default policy, all guards.
+    pub(crate) fn as_shipped(mut self, folder: &TempDir) -> Self {
+        let config = self.config();
+        let options = LocalOptions {
+            model: config.embed.model,
+            ort_dylib: config.embed.ort_dylib,
+            threads: 1,
+            queue: config.embed.queue,
+            max_batch: config.embed.max_batch,
+        };
+        self.embedder = Some(Arc::new(Local::open(options).unwrap()));
+        self.store = Kept::At(folder.path().to_owned());
+        self.with("cache.semantic.lookup_deadline = \"20s\"")
     }
 
     pub(crate) fn keeping(mut self, store: Arc<dyn VectorStore>, words: &Arc<Words>) -> Self {
@@ -173,7 +191,11 @@ impl Setup {
             prices: PriceTable::default(),
         })
         .unwrap();
-        let words = self.embedder.clone();
+        let embedder = self.embedder.clone();
+        let learned = match &self.store {
+            Kept::At(path) => Some(path.join("learned.json")),
+            Kept::Nowhere | Kept::In(_) => None,
+        };
         let (store, key) = match self.store {
             Kept::Nowhere => (None, [7; 32]),
             Kept::In(store) => (Some(store), [7; 32]),
@@ -181,7 +203,7 @@ impl Setup {
                 let key = tenant_key(&path.join("tenant.key")).unwrap();
                 let options = || EmbeddedOptions {
                     path: path.clone(),
-                    identity: words.as_ref().unwrap().identity().clone(),
+                    identity: embedder.as_ref().unwrap().identity().clone(),
                     queue: config.store.queue,
                     compact_after: config.store.compact_after,
                     max_bytes: config.store.max_bytes.0,
@@ -191,12 +213,18 @@ impl Setup {
             }
         };
         let tasks = TaskTracker::new();
-        let embedder = self.embedder.map(|words| words as Arc<dyn Embedder>);
         let queue = config.store.queue;
         let house = Arc::new(House {
             tenants: Tenants::new(config.cache.scope.clone(), key),
             admission: Admission::new(config.limits.requests),
-            cache: Arc::new(Cache::new(config.cache.clone(), embedder, store, queue, None, &tasks)),
+            cache: Arc::new(Cache::new(
+                config.cache.clone(),
+                embedder,
+                store,
+                queue,
+                learned,
+                &tasks,
+            )),
             flights: Flights::new(
                 config.cache.flight_bytes.bytes(),
                 config.cache.flights_bytes.bytes(),

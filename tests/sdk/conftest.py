@@ -16,6 +16,7 @@ import openai
 import pytest
 
 import contract
+import dialect
 import rig
 
 #: Set to run what needs only the simulated server, before there is a proxy to test.
@@ -176,3 +177,8 @@ class Cached:
 @pytest.fixture
 def cached(via: Way) -> Cached:
     return Cached(via)
+
+
+@pytest.fixture
+def journey(proxy: rig.Reprise, sim: rig.Simulated) -> dialect.Journey:
+    return dialect.Journey(proxy, sim)

@@ -107,6 +107,8 @@ class Reprise:
             "store.path": str(folder / "store"),
             # A lookup that is late on a busy machine is forwarded; these tests are not about that.
             "cache.semantic.lookup_deadline": "10s",
+            # Whether a given hit is drawn to be checked is chance.
+            "cache.semantic.audit": "0",
             **(settings or {}),
         }
         environment = {k: v for k, v in os.environ.items() if not k.startswith("REPRISE__")}

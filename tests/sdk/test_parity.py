@@ -12,7 +12,7 @@ import contract
 from conftest import Way
 from test_simulated import TOOLS
 
-#: Two ways to say one thing, close enough for the default threshold.
+#: Two ways to say one thing, plain enough for the default policy.
 QUESTION = "How do I reset my online banking password?"
 PARAPHRASE = "How can I reset my online banking password?"
 

@@ -39,6 +39,7 @@ class Prometheus:
         self.process = subprocess.Popen(
             [
                 "prometheus",
+                "--enable-feature=exemplar-storage",
                 f"--config.file={self.folder.name}/prometheus.yml",
                 f"--storage.tsdb.path={self.folder.name}/data",
                 f"--web.listen-address={self.address}",
@@ -56,6 +57,12 @@ class Prometheus:
             raise AssertionError(f"{expression}: {error.read().decode()}") from error
         except OSError:
             return []
+
+    def exemplars(self, expression):
+        now = time.time()
+        query = urllib.parse.urlencode({"query": expression, "start": now - 600, "end": now})
+        with urllib.request.urlopen(f"http://{self.address}/api/v1/query_exemplars?{query}") as answer:
+            return json.load(answer)["data"]
 
     def close(self):
         self.process.terminate()
@@ -83,6 +90,7 @@ def traffic(servers):
         servers.ask("How do I reset my password?")
         servers.ask("How can I reset my password?", **{"x-reprise-namespace": str(turn // 4)})
         servers.ask("Not to be kept", **{"cache-control": "no-store"})
+        servers.ask(f"Streamed {turn}", stream=True)
         try:
             servers.ask("Not there", **{"cache-control": "only-if-cached"})
         except urllib.error.HTTPError:
@@ -99,11 +107,11 @@ def grafana():
 
 
 def alerts():
-    """Each alert's expression without its threshold, over a short time."""
+    """Each rule's expression without its thresholds, over a short time."""
     rules = json.loads(promtool_rules())
-    for rule in rules["data"]["groups"][0]["rules"]:
-        expression = re.sub(r"\[\d+m\]", "[20s]", rule["query"])
-        yield rule["name"], re.sub(r"\s*(==|>)\s*[\d.]+$", "", expression), rule
+    for rule in (rule for group in rules["data"]["groups"] for rule in group["rules"]):
+        expression = re.sub(r"\[\d+[mh]\]", "[20s]", rule["query"])
+        yield rule["name"], re.sub(r"\s*(==|>)\s*[\d.]+(?= and |$)", "", expression), rule
 
 
 def promtool_rules():
@@ -135,7 +143,10 @@ def main():
         for name, expression, rule in alerts():
             assert prometheus.query(expression), f"{name}: no data for {expression}"
             assert rule["health"] == "ok", rule
-            assert rule["state"] == "inactive", f"{name} is {rule['state']}"
+            assert rule.get("state", "inactive") == "inactive", f"{name} is {rule['state']}"
+        found = prometheus.exemplars('reprise_stage_seconds_bucket{stage="total"}')
+        traces = {one["labels"]["trace_id"] for series in found for one in series["exemplars"]}
+        assert traces and all(re.fullmatch("[0-9a-f]{32}", trace) for trace in traces), found
     finally:
         prometheus.close()
         servers.close()

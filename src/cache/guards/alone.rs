@@ -2,9 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::lexicon::lexicon;
+use super::clock::Clock;
 use super::reading::{Class, Reading};
-use super::told::harmless;
 
 /// A class of prompts that only an exact match may answer.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
@@ -40,9 +39,14 @@ const FEWEST_WORDS: usize = 3;
 /// The same in signs, for scripts that write no spaces.
 const FEWEST_SIGNS: usize = 4;
 
-/// The class of a prompt, if it has one. The window is the embedder's to judge: it alone counts
-/// tokens.
+/// The class of a prompt, if it has one, by the built-in words of the moment. The window is the
+/// embedder's to judge: it alone counts tokens.
 pub fn alone(reading: &Reading) -> Option<Alone> {
+    alone_by(reading, &Clock::default())
+}
+
+/// The same, `clock` telling which words are of the moment.
+pub fn alone_by(reading: &Reading, clock: &Clock) -> Option<Alone> {
     let words =
         reading.tokens.iter().filter(|t| !matches!(t.class, Class::Filler | Class::Symbol)).count();
     let topic = reading.topic().count();
@@ -54,17 +58,8 @@ pub fn alone(reading: &Reading) -> Option<Alone> {
     if !spoken {
         return Some(Alone::NoWords);
     }
-    if is_volatile(reading) {
+    if clock.rules(reading) {
         return Some(Alone::Volatile);
     }
     (words < fewest || topic == 0).then_some(Alone::TooShort)
-}
-
-fn is_volatile(reading: &Reading) -> bool {
-    let lists = lexicon();
-    let spoken = reading.tokens.iter().enumerate().any(|(at, t)| {
-        let before = at.checked_sub(1).map(|b| reading.tokens[b].word.as_str());
-        lists.is_volatile(before, &t.word, reading.language) && !harmless(reading, at)
-    });
-    spoken || (reading.script.runs_on() && lists.has_volatile_glyphs(&reading.compact))
 }

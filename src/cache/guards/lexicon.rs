@@ -126,9 +126,9 @@ impl Lexicon {
                 .is_some_and(|b| self.volatile_phrases.iter().any(|(x, y)| *x == b && *y == word))
     }
 
-    /// The same for running text.
-    pub(super) fn has_volatile_glyphs(&self, text: &str) -> bool {
-        self.volatile_glyphs.iter().any(|g| text.contains(g))
+    /// The same for running text, but for what is `stable`.
+    pub(super) fn has_volatile_glyphs(&self, text: &str, stable: impl Fn(&str) -> bool) -> bool {
+        self.volatile_glyphs.iter().any(|g| text.contains(g) && !stable(g))
     }
 
     /// Whether two stems stand at opposite poles.
@@ -299,7 +299,7 @@ mod tests {
         assert!(l.synonymous(&stem("scared"), &stem("frightened")));
         assert_eq!(l.qualifier("kilometres").map(|q| q.value), Some("km"));
         assert!(l.is_volatile(Some("right"), "now", ENGLISH));
-        assert!(l.has_volatile_glyphs("现在几点"));
+        assert!(l.has_volatile_glyphs("现在几点", |_| false));
         assert!(l.is_negator("nicht"));
     }
 

@@ -147,3 +147,18 @@ proptest! {
         alone(&Reading::of(&a));
     }
 }
+
+#[test]
+fn what_is_said_twice_adds_nothing() {
+    let differ = |a: &str, b: &str| !differences(&Reading::of(a), &Reading::of(b)).is_empty();
+    for (a, b) in [
+        ("What is the capital of France?", "What is the capital city of France?"),
+        ("How do I change my PIN?", "How do I change my PIN number?"),
+        ("Where is the nearest ATM?", "Where is the nearest ATM machine?"),
+    ] {
+        assert!(!differ(a, b) && !differ(b, a), "{a} | {b}");
+    }
+    assert!(differ("What is the capital of Spain?", "What is the capital city of France?"));
+    assert!(differ("How many cities are in France?", "How many capital cities are in France?"));
+    assert!(differ("What is my account?", "What is my account number?"));
+}

@@ -9,7 +9,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::interval::{Interval, Z_95, wilson};
+use crate::cache::{
+    interval::{Interval, Z_95, wilson},
+    judge::{JudgeError, corrected},
+};
 
 /// Predicted wrong answers per hit that are planned for beyond the target once audits have
 /// confirmed them to be too many.
@@ -139,12 +142,15 @@ impl Controller {
         self.seen = self.seen * DECAY + f64::from(u8::from(!right));
     }
 
-    /// An audited would-be hit has been judged.
-    pub fn audit(&mut self, error: f64, right: bool) {
+    /// An audited would-be hit has been judged, by a judge that errs so often.
+    pub fn audit(&mut self, error: f64, right: bool, judge: JudgeError) {
         self.audited_predicted = self.audited_predicted * DECAY + error;
         self.audited = self.audited * DECAY + 1.0;
         self.audited_wrong = self.audited_wrong * DECAY + f64::from(u8::from(!right));
-        let interval = wilson(self.audited_wrong, self.audited, 3.0);
+        let seen = wilson(self.audited_wrong, self.audited, 3.0);
+        // A judge without power proves nothing, neither for serving nor against it.
+        let interval =
+            corrected(seen, judge).unwrap_or(Interval { low: 0.0, point: 1.0, high: 1.0 });
         self.trust = match self.trust {
             Trust::Serving if interval.low > self.target => {
                 // The way back starts from nothing: only labels collected from here on count.

@@ -52,6 +52,13 @@ impl Families {
         }
     }
 
+    /// An answer's whole family, the answer itself included.
+    pub fn members(&self, answer: AnswerId) -> Vec<AnswerId> {
+        let eldest = self.eldest(answer);
+        let younger = self.elder.keys().copied().filter(|one| self.eldest(*one) == eldest);
+        younger.chain([eldest]).collect()
+    }
+
     /// Counts one more key of an answer, if it may have one.
     pub fn add_alias(&mut self, answer: AnswerId) -> bool {
         let held = self.aliases.entry(answer).or_insert(0);
@@ -101,6 +108,9 @@ mod tests {
         families.join(AnswerId(1), AnswerId(2));
         families.join(AnswerId(2), AnswerId(3));
         families.quarantine(AnswerId(3));
+        let mut members = families.members(AnswerId(2));
+        members.sort_unstable();
+        assert_eq!(members, [AnswerId(1), AnswerId(2), AnswerId(3)]);
         assert!(families.is_quarantined(AnswerId(1)) && families.is_quarantined(AnswerId(2)));
         assert!(!families.is_quarantined(AnswerId(4)));
     }

@@ -1,6 +1,8 @@
 //! The one object that a lookup asks and a recorder tells.
 
 mod learning;
+mod report;
+mod sharing;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +16,10 @@ use super::verified::Verified;
 use super::witness::Witness;
 use super::{AnswerId, Contender, Decision, Neighbour, Policy, Ruling};
 use crate::cache::guards::{GuardSet, Reading, differences};
-use crate::cache::interval::{Interval, Z_95, wilson};
+use crate::cache::judge::JudgeError;
+
+pub use report::NamespaceReport;
+use sharing::{Backers, Teachers};
 
 /// Keys that guards look at for one question. The first is clean almost always; four bound the cost
 /// of the rest.
@@ -25,6 +30,9 @@ const HOPELESS: f64 = 0.3;
 /// is a quarter of that.
 const EARLIEST_SHARE: f64 = 0.15;
 const FIRST_AUDITS: f64 = 30.0;
+/// Would-be hits of a new namespace that are never forwarded to be checked: who tries Reprise for the
+/// first time sees a hit. Which ones are drawn does not bias a rate, and two prove nothing.
+const UNCHECKED: u64 = 2;
 /// A label's weight in the stated rate halves over about so many labels.
 const DECAY: f64 = 1.0 - 1.0 / 1500.0;
 
@@ -42,6 +50,9 @@ pub struct Settings {
     pub audit: f64,
     /// Guards in force.
     pub guards: GuardSet,
+    /// How many other principals' fresh answers must agree with an answer before it is shared by
+    /// meaning; 0 where all requests are one principal's.
+    pub confirmations: usize,
 }
 
 impl Default for Settings {
@@ -52,6 +63,7 @@ impl Default for Settings {
             max_wrong_hits: 0.01,
             audit: 0.02,
             guards: GuardSet::DEFAULT,
+            confirmations: 0,
         }
     }
 }
@@ -61,6 +73,8 @@ impl Default for Settings {
 pub struct Namespace {
     settings: Settings,
     memory: Memory,
+    /// How often the judge errs whose labels these are.
+    judge: JudgeError,
 }
 
 /// What survives a restart.
@@ -72,6 +86,13 @@ struct Memory {
     /// Decayed count of unbiased labels, and of those that were wrong.
     audited: f64,
     wrong: f64,
+    /// Would-be hits so far.
+    #[serde(default)]
+    would_be: u64,
+    #[serde(default)]
+    backers: Backers,
+    #[serde(default)]
+    teachers: Teachers,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -107,12 +128,16 @@ impl Namespace {
                 witness: Witness::default(),
                 audited: 0.0,
                 wrong: 0.0,
+                would_be: 0,
+                backers: Backers::default(),
+                teachers: Teachers::default(),
             },
+            judge: JudgeError::default(),
         }
     }
 
-    /// What it learned before a restart, under the settings of today. Families and quarantine
-    /// always survive; the rest does if the policy is the same. A changed target takes effect at
+    /// What it learned before a restart, under the settings of today. Families, quarantine and
+    /// confirmations always survive; the rest does if the policy is the same. A changed target takes effect at
     /// once.
     pub fn restore(
         settings: Settings,
@@ -122,6 +147,8 @@ impl Namespace {
         let stored: Memory = serde_json::from_str(snapshot)?;
         let mut fresh = Self::new(settings, prior);
         fresh.memory.families = stored.families;
+        fresh.memory.backers = stored.backers;
+        fresh.memory.teachers = stored.teachers;
         match (&mut fresh.memory.state, stored.state) {
             (State::Verified(now), State::Verified(mut before)) => {
                 before.controller_mut().retarget(fresh.settings.max_wrong_hits);
@@ -132,6 +159,7 @@ impl Namespace {
             _ => return Ok(fresh),
         }
         (fresh.memory.audited, fresh.memory.wrong) = (stored.audited, stored.wrong);
+        fresh.memory.would_be = stored.would_be;
         Ok(fresh)
     }
 
@@ -145,41 +173,6 @@ impl Namespace {
         &self.settings
     }
 
-    /// Wrong answers per hit as unbiased labels show it, with its 95 % interval.
-    pub fn wrong_hits(&self) -> Interval {
-        wilson(self.memory.wrong, self.memory.audited, Z_95)
-    }
-
-    /// Whether similar questions are served at all. A judge that is dead or fooled ends serving:
-    /// there is no promise without it.
-    pub fn trust(&self) -> Trust {
-        let learns = matches!(self.memory.state, State::Verified(_) | State::Vcache(_));
-        if learns && !(self.memory.witness.is_sound() && self.memory.witness.is_alive()) {
-            return Trust::ExactOnly;
-        }
-        match &self.memory.state {
-            State::Verified(v) => v.controller().trust(),
-            State::Threshold | State::Vcache(_) => Trust::Serving,
-            State::Off => Trust::ExactOnly,
-        }
-    }
-
-    /// Highest predicted error of a hit at present, for `verified`.
-    pub fn level(&self) -> Option<f64> {
-        match &self.memory.state {
-            State::Verified(v) => Some(v.controller().level()),
-            _ => None,
-        }
-    }
-
-    /// The learned prior, for `verified`: what a first prior is fitted from.
-    pub fn prior(&self) -> Option<&Belief> {
-        match &self.memory.state {
-            State::Verified(v) => Some(v.prior()),
-            _ => None,
-        }
-    }
-
     /// Decides about a question and books it. `draw` is a fresh uniform number in 0..1: audits and
     /// exploration hang on it.
     pub fn decide(
@@ -189,12 +182,18 @@ impl Namespace {
         draw: f64,
     ) -> Decision {
         let decision = self.assess(question, neighbours, draw);
-        if let State::Verified(v) = &mut self.memory.state
-            && decision.ruling.would_serve()
-        {
-            v.controller_mut().spend(1.0 - decision.alpha);
-        }
+        self.book(&decision);
         decision
+    }
+
+    /// A decision made by [`Self::assess`] is acted on.
+    pub fn book(&mut self, decision: &Decision) {
+        if decision.ruling.would_serve() {
+            self.memory.would_be += 1;
+            if let State::Verified(v) = &mut self.memory.state {
+                v.controller_mut().spend(1.0 - decision.alpha);
+            }
+        }
     }
 
     /// The same without a trace, for explanations.
@@ -344,7 +343,7 @@ impl Namespace {
     /// thousand.
     fn audit_share(&self) -> f64 {
         let audit = self.settings.audit;
-        if audit == 0.0 {
+        if audit == 0.0 || self.memory.would_be < UNCHECKED {
             0.0
         } else {
             audit

@@ -13,9 +13,6 @@ use super::{
 };
 use crate::{embed::Identity, store::StoreFault};
 
-/// Grows when stored records change their shape: an older collection is then left beside the new.
-const SCHEMA: u32 = 1;
-
 /// So many changes are replayed at once.
 const REPLAY_BATCH: usize = 256;
 
@@ -57,7 +54,7 @@ pub(super) struct Collection {
 impl Collection {
     /// Makes the folder of `identity`'s collection under `path` and locks it.
     pub(super) fn claim(path: &Path, identity: &Identity) -> Result<Self, OpenError> {
-        let name = name(identity);
+        let name = crate::store::collection::Collection::of("", identity).name;
         let dir = path.join(&name);
         fs::create_dir_all(&dir).map_err(|source| unusable(&dir, source))?;
         // Beside the folder, not in it: the lock stays when a corrupt folder is moved away.
@@ -123,20 +120,6 @@ fn replay(path: &Path, shards: &Shards) -> Result<Journal, StoreFault> {
     Ok(journal)
 }
 
-/// `v1-all-minilm-l6-v2-0123456789abcdef-384`: whatever changes the meaning of a vector changes the
-/// name, so that vectors of two models never meet.
-fn name(identity: &Identity) -> String {
-    let slug: String = identity
-        .name
-        .chars()
-        .map(
-            |letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' },
-        )
-        .take(40)
-        .collect();
-    format!("v{SCHEMA}-{slug}-{}-{}", identity.digest, identity.dimension)
-}
-
 fn tell_of_others(path: &Path, name: &str) {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.path().is_dir()) {
@@ -167,17 +150,6 @@ fn unusable(path: &Path, source: io::Error) -> OpenError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_name_tells_the_embedder_and_is_a_plain_file_name() {
-        let identity = Identity {
-            name: "org/All MiniLM.L6..v2".into(),
-            digest: "0123456789abcdef".into(),
-            dimension: 384,
-            window_tokens: 256,
-        };
-        assert_eq!(name(&identity), "v1-org-all-minilm-l6--v2-0123456789abcdef-384");
-    }
 
     #[test]
     fn a_full_disk_is_not_taken_for_corruption() {

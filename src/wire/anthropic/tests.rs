@@ -224,7 +224,7 @@ fn faults_are_told_as_anthropic_tells_them() {
         (&told["type"], &told["error"]["type"]),
         (&json!("error"), &json!("overloaded_error"))
     );
-    let last = Anthropic.stream_error(STREAM, &Fault::new(Kind::Cut, "gone")).unwrap();
+    let last = Anthropic.stream_error(STREAM, &Fault::new(Kind::Cut, "gone"), None).unwrap();
     assert_eq!(heard_stream(&last), Err(NotStorable::UpstreamError));
     assert!(!String::from_utf8_lossy(&last).contains("message_stop"));
 }

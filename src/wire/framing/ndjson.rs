@@ -1,5 +1,7 @@
 //! A JSON document a line (Ollama).
 
+use bytes::Bytes;
+
 use super::Event;
 
 /// Splits a stream at its line feeds; blank lines are nothing.
@@ -45,4 +47,11 @@ impl Splitter {
             self.line.extend_from_slice(bytes);
         }
     }
+}
+
+/// A last line, after the end of one that `last`, the byte before it, left open. A blank line would
+/// be no JSON to the clients of Ollama.
+pub(crate) fn last_word(line: &[u8], last: Option<u8>) -> Bytes {
+    let open = last.is_some_and(|byte| byte != b'\n');
+    Bytes::from([if open { &b"\n"[..] } else { b"" }, line, b"\n"].concat())
 }

@@ -164,9 +164,9 @@ fn faults_are_told_as_google_tells_them() {
         (&told["error"]["code"], &told["error"]["status"]),
         (&json!(404), &json!("NOT_FOUND"))
     );
-    let last = Gemini.stream_error(EVENTS, &fault).unwrap();
+    let last = Gemini.stream_error(EVENTS, &fault, None).unwrap();
     assert_eq!(heard(EVENTS, &last), Err(NotStorable::UpstreamError));
-    assert_eq!(Gemini.stream_error(Shape::Array, &fault), None);
+    assert_eq!(Gemini.stream_error(Shape::Array, &fault, None), None);
 }
 
 proptest::proptest! {

@@ -94,7 +94,7 @@ impl Dialect for Generate {
         error(fault)
     }
 
-    fn stream_error(&self, _: Shape, fault: &Fault) -> Option<Bytes> {
+    fn stream_error(&self, _: Shape, fault: &Fault, _: Option<u8>) -> Option<Bytes> {
         let mut out = b"\n\n".to_vec();
         sse::write(&mut out, &error(fault));
         Some(Bytes::from(out))
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(heard(Shape::Whole, b"<"), Err(NotStorable::Unreadable));
         assert_eq!(heard(EVENTS, b""), Err(NotStorable::Incomplete));
         let last =
-            Generate.stream_error(EVENTS, &Fault::new(crate::fault::Kind::Cut, "x")).unwrap();
+            Generate.stream_error(EVENTS, &Fault::new(crate::fault::Kind::Cut, "x"), None).unwrap();
         assert_eq!(heard(EVENTS, &last), Err(NotStorable::UpstreamError));
     }
 

@@ -82,7 +82,7 @@ impl Dialect for Completions {
         error(fault)
     }
 
-    fn stream_error(&self, _: Shape, fault: &Fault) -> Option<Bytes> {
+    fn stream_error(&self, _: Shape, fault: &Fault, _: Option<u8>) -> Option<Bytes> {
         Some(stream_error(fault))
     }
 }

@@ -75,8 +75,9 @@ impl Dialect for Embeddings {
         };
         let Value::Array(items) = answer.get_mut("data")?.take() else { return None };
         if items.len() > 1 {
-            // What one of several cost is not known.
-            answer.as_object_mut()?.remove("usage");
+            // What one of several cost is not known, and clients want a number: its replay says
+            // what it costs then.
+            answer.as_object_mut()?.insert("usage".into(), nothing());
         }
         let in_order = items
             .iter()
@@ -100,7 +101,7 @@ impl Dialect for Embeddings {
         answer["data"] = Value::Array(data);
         answer["usage"] = match asked {
             Some(asked) => read(asked)?.get_mut("usage")?.take(),
-            None => json!({"prompt_tokens": 0, "total_tokens": 0}),
+            None => nothing(),
         };
         Some(Bytes::from(answer.to_string()))
     }
@@ -117,9 +118,13 @@ impl Dialect for Embeddings {
         error(fault)
     }
 
-    fn stream_error(&self, _: Shape, _: &Fault) -> Option<Bytes> {
+    fn stream_error(&self, _: Shape, _: &Fault, _: Option<u8>) -> Option<Bytes> {
         None
     }
+}
+
+fn nothing() -> Value {
+    json!({"prompt_tokens": 0, "total_tokens": 0})
 }
 
 /// Several inputs, or one that is a list of token numbers?
@@ -179,7 +184,7 @@ mod tests {
             "usage": usage,
         });
         let items = Embeddings.apart(answer.to_string().as_bytes()).unwrap();
-        assert!(!String::from_utf8_lossy(&items[0]).contains("usage"));
+        assert!(String::from_utf8_lossy(&items[0]).contains("\"total_tokens\":0"));
         let swapped = [items[1].clone(), items[0].clone()];
         let together = Embeddings.together(&swapped, None).unwrap();
         let together: Value = serde_json::from_slice(&together).unwrap();

@@ -80,7 +80,7 @@ impl Dialect for Responses {
     }
 
     /// The API's own `error` event.
-    fn stream_error(&self, _: Shape, fault: &Fault) -> Option<Bytes> {
+    fn stream_error(&self, _: Shape, fault: &Fault, _: Option<u8>) -> Option<Bytes> {
         let event = json!({
             "type": "error", "code": fault.kind.name(), "message": fault.message, "param": null,
             "sequence_number": 0,

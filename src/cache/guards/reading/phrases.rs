@@ -104,6 +104,10 @@ fn phrase_at(reading: &Reading, at: usize) -> (usize, bool) {
         }
         "like" | "love" if before == "would" && next == "to" => (1, false),
         "think" if before == "you" => (1, false),
+        // Said twice: a capital is a city, a PIN is a number.
+        "city" | "cities" if matches!(before, "capital" | "capitals") => (1, false),
+        "number" | "numbers" if matches!(before, "pin" | "isbn" | "iban") => (1, false),
+        "machine" | "machines" if matches!(before, "atm" | "atms") => (1, false),
         _ => (0, false),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{DECAY, Namespace, State};
 use crate::cache::verdict::families::REDUNDANT;
-use crate::cache::verdict::{Agreement, AnswerId, Decision, Placement};
+use crate::cache::verdict::{Agreement, AnswerId, Decision, Placement, Ruling};
 
 impl Namespace {
     /// The question was forwarded and its answer compared with contenders; missing comparisons are
@@ -27,7 +27,7 @@ impl Namespace {
         if decision.ruling.would_serve() {
             self.memory.witness.audited(outcome);
         }
-        if let Some(right) = outcome.filter(|_| self.memory.witness.is_sound()) {
+        if let Some(right) = outcome {
             self.record(decision, right);
         }
         let Some(contender) = agreeing else {
@@ -52,7 +52,7 @@ impl Namespace {
         match &mut self.memory.state {
             State::Verified(v) => {
                 if decision.ruling.would_serve() {
-                    v.controller_mut().audit(1.0 - decision.alpha, right);
+                    v.controller_mut().audit(1.0 - decision.alpha, right, self.judge);
                 }
                 // What a guard stopped would never be served: its outcome says nothing about what
                 // similarity is worth.
@@ -64,13 +64,6 @@ impl Namespace {
             State::Vcache(v) if decision.teaches => v.observe(family, decision.similarity, right),
             State::Vcache(_) | State::Threshold | State::Off => {}
         }
-    }
-
-    /// The judge was shown two answers that cannot be the same, to see what it says: those of two
-    /// far apart questions. Once in fifty judgements is enough to find out one that says yes to
-    /// everything within 600.
-    pub fn control(&mut self, said: Agreement) {
-        self.memory.witness.control(said);
     }
 
     /// A new answer says the same as an older one.
@@ -92,7 +85,19 @@ impl Namespace {
         }
     }
 
-    /// Whether an answer may be served at all; the exact tier asks too.
+    /// A user says that what was decided was right, or that it was not: it teaches like a label, but
+    /// it is no audit, since users do not speak up at random.
+    pub fn hear(&mut self, decision: &Decision, right: bool) {
+        let volunteered = Decision { ruling: Ruling::Doubtful, ..decision.clone() };
+        self.record(&volunteered, right);
+    }
+
+    /// Everybody of an answer's family.
+    pub fn kin(&self, answer: AnswerId) -> Vec<AnswerId> {
+        self.memory.families.members(answer)
+    }
+
+    /// Whether an answer's family may not be shared by meaning any more.
     pub fn is_quarantined(&self, answer: AnswerId) -> bool {
         self.memory.families.is_quarantined(answer)
     }
@@ -100,6 +105,7 @@ impl Namespace {
     /// An answer has left the store.
     pub fn forget(&mut self, answer: AnswerId) {
         self.memory.families.forget(answer);
+        self.memory.backers.forget(answer);
         match &mut self.memory.state {
             State::Verified(v) => v.forget(answer),
             State::Vcache(v) => v.forget(answer),

@@ -1,0 +1,138 @@
+//! Against a real server: `scripts/test-milvus` starts one and names it in `REPRISE_TEST_MILVUS`.
+
+use super::*;
+use crate::{
+    embed::Identity,
+    store::{
+        contract::{self, DIMENSION, record},
+        meta::{Meta, Shared},
+        remote::{Limits, Shield},
+    },
+};
+
+/// A server under a test suite on two cores is in no hurry.
+const LIMITS: Limits = Limits { lookup: Duration::from_secs(20), in_flight: 64 };
+
+fn server() -> Option<Address> {
+    let url = std::env::var("REPRISE_TEST_MILVUS").ok().filter(|url| !url.is_empty())?;
+    Some(Address { url, api_key: None, connect_timeout: Duration::from_secs(2) })
+}
+
+/// A prefix that no other run uses.
+fn prefix(test: &str) -> String {
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes).unwrap();
+    format!("test {test} {:08x}", u32::from_le_bytes(bytes))
+}
+
+fn identity(name: &str, dimension: usize) -> Identity {
+    Identity { name: name.into(), digest: "0".repeat(16), dimension, window_tokens: 256 }
+}
+
+const OPTIONS: MilvusOptions = MilvusOptions { replicas: 1, shards: 1 };
+
+async fn open(address: &Address, collection: Collection) -> Shield<Milvus> {
+    let store = Shield::new(Milvus::new(address, collection, OPTIONS).unwrap(), LIMITS, None);
+    assert!(store.ready(Duration::from_secs(60)).await, "{:?}", store.report().trouble);
+    store
+}
+
+async fn removed(address: &Address, collection: &Collection) {
+    let client = Client::new(address).unwrap();
+    let gone = OfCollection { collection_name: collection.with_underscores(), replica_number: 0 };
+    let path = "/milvus.proto.milvus.MilvusService/DropCollection";
+    let _: Status = client.call(path, gone).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn milvus_keeps_the_contract() {
+    let Some(address) = server() else { return };
+    let collection = Collection::of(&prefix("contract"), &identity("m", DIMENSION));
+    contract::check(async || open(&address, collection.clone()).await).await;
+    removed(&address, &collection).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_of_another_schema_is_never_asked_and_never_touched() {
+    let Some(address) = server() else { return };
+    let ours = Collection::of(&prefix("schema"), &identity("m", 8));
+    let store = open(&address, ours.clone()).await;
+    store.put(vec![Record { vector: None, ..record(1) }]).await.unwrap();
+    let mut misled = ours.clone();
+    misled.dimension = 16;
+    let other = Shield::new(Milvus::new(&address, misled, OPTIONS).unwrap(), LIMITS, None);
+    assert!(!other.ready(Duration::from_secs(3)).await);
+    let trouble = other.report().trouble.unwrap();
+    assert!(trouble.contains("8 numbers, not 16"), "{trouble}");
+    assert_eq!(other.get(record(1).id).await, Err(StoreFault::Busy));
+    assert_eq!(store.count(Selector::All).await, Ok(1));
+    removed(&address, &ours).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_answers_than_a_page_are_all_named_and_all_deleted() {
+    let Some(address) = server() else { return };
+    let collection = Collection::of(&prefix("pages"), &identity("m", 2));
+    let store = open(&address, collection.clone()).await;
+    let many = (PAGE + PAGE / 2) as u128;
+    let spread = |number: u128| EntryId(number.wrapping_mul(u128::MAX / many));
+    let records = (0..many).map(|number| {
+        let id = spread(number);
+        Record { id, answer: id, vector: None, payload: bytes::Bytes::new(), ..record(1) }
+    });
+    for batch in records.collect::<Vec<_>>().chunks(2048) {
+        store.put(batch.to_vec()).await.unwrap();
+    }
+    let named = store.answers(Selector::Model("model-1".into())).await.unwrap();
+    assert_eq!(named.len() as u128, many);
+    assert_eq!(store.delete(Selector::All).await.map(u128::from), Ok(many));
+    assert_eq!(store.count(Selector::All).await, Ok(0));
+    removed(&address, &collection).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shared_records_are_shared() {
+    let Some(address) = server() else { return };
+    let collection = Collection::meta(&prefix("meta"));
+    let one = Meta::new(Arc::new(open(&address, collection.clone()).await));
+    let other = Meta::new(Arc::new(open(&address, collection.clone()).await));
+    let shared = |value: &'static [u8]| Shared {
+        name: "n".into(),
+        written_ms: 5,
+        value: bytes::Bytes::from_static(value),
+    };
+    one.set("a", shared(b"first"), 10).await.unwrap();
+    let id = one.set("a", shared(b"second"), 10).await.unwrap();
+    one.set("b", shared(b"elsewhere"), 11).await.unwrap();
+    assert_eq!(other.ids("a").await, Ok(vec![id]));
+    assert_eq!(other.by_id(id).await, Ok(Some(shared(b"second"))));
+    assert_eq!(other.get("b", "n").await, Ok(Some(shared(b"elsewhere"))));
+    assert_eq!(one.sweep(10).await, Ok(1));
+    assert_eq!(other.ids("a").await, Ok(vec![]));
+    assert_eq!(other.get("a", "n").await, Ok(None));
+    removed(&address, &collection).await;
+}
+
+#[test]
+fn expressions_hold_no_text_that_people_choose() {
+    let nasty = "\" or id != \"";
+    for selector in [
+        Selector::Model(nasty.into()),
+        Selector::Route(nasty.into()),
+        Selector::Tenant(nasty.into()),
+        Selector::Tag(nasty.into()),
+    ] {
+        assert!(!expression(&selector).contains("or id"), "{selector:?}");
+    }
+    assert_eq!(quoted(nasty), None);
+    assert_eq!(quoted("0af-9").as_deref(), Some("\"0af-9\""));
+}
+
+#[test]
+fn a_batch_is_never_too_large_for_one_message() {
+    let records: Vec<_> =
+        (0..20).map(|seed| Record { payload: vec![0; 3 << 20].into(), ..record(seed) }).collect();
+    let batches = batches(latest(records));
+    assert_eq!(batches.iter().map(Vec::len).sum::<usize>(), 20);
+    assert!(batches.iter().all(|batch| (1..=4).contains(&batch.len())));
+}

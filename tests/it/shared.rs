@@ -1,0 +1,225 @@
+//! Two proxies on one real Milvus (`scripts/test-milvus` starts it).
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use reprise::{
+    embed::Embedder as _,
+    store::{
+        Selector, VectorStore,
+        collection::Collection,
+        meta::Meta,
+        milvus::{Milvus, MilvusOptions},
+        remote::{Address, Limits, Shield},
+    },
+};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+};
+
+use crate::{
+    client::Ask,
+    origin::Origin,
+    proxy::{Proxy, Setup, eventually, patiently},
+    talk,
+    words::Words,
+};
+
+/// What every replica sees of a purge, at the latest.
+const PURGED_WITHIN: Duration = Duration::from_secs(2);
+
+fn server() -> Option<String> {
+    std::env::var("REPRISE_TEST_MILVUS").ok().filter(|url| !url.is_empty())
+}
+
+fn prefix() -> String {
+    let name = tempfile::tempdir().unwrap();
+    format!("it {}", name.path().file_name().unwrap().to_string_lossy())
+}
+
+async fn store(url: &str, prefix: &str, words: &Words, lookup: Duration) -> Arc<dyn VectorStore> {
+    let address =
+        Address { url: url.into(), api_key: None, connect_timeout: Duration::from_secs(2) };
+    let options = MilvusOptions { replicas: 1, shards: 1 };
+    let open = |collection| Milvus::new(&address, collection, options).unwrap();
+    let limits = Limits { lookup, in_flight: 64 };
+    let meta_limits = Limits { lookup: Duration::from_secs(5), in_flight: 64 };
+    let meta = Shield::new(open(Collection::meta(prefix)), meta_limits, None);
+    assert!(meta.ready(Duration::from_secs(120)).await, "{:?}", meta.report().trouble);
+    let answers = open(Collection::of(prefix, words.identity()));
+    let answers = Shield::new(answers, limits, Some(Meta::new(Arc::new(meta))));
+    assert!(answers.ready(Duration::from_secs(120)).await, "{:?}", answers.report().trouble);
+    Arc::new(answers)
+}
+
+async fn replica(origin: &Origin, url: &str, prefix: &str, words: &Arc<Words>) -> Proxy {
+    let store = store(url, prefix, words, Duration::from_secs(5)).await;
+    Setup::new(origin)
+        .with("cache.semantic.lookup_deadline = \"5s\"\ncache.semantic.guards = []")
+        .keeping(store, words)
+        .open()
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_proxy_stored_another_hits_and_what_one_purges_is_gone_on_the_other() {
+    let Some(url) = server() else { return };
+    let (prefix, words) = (prefix(), Words::new());
+    let origin = Origin::start(talk::model).await;
+    let one = replica(&origin, &url, &prefix, &words).await;
+    let other = replica(&origin, &url, &prefix, &words).await;
+
+    let ask = Ask::stream("please tell me all about pelicans slowly").header("x-reprise-tags", "a");
+    let first = one.send(&ask).await;
+    one.written(1).await;
+    let hit = other.send(&ask).await;
+    assert_eq!((hit.x_cache(), &hit.body), ("HIT", &first.body));
+    let near = Ask::stream("slowly please tell me all about pelicans");
+    let hit = other.send(&near).await;
+    assert_eq!(hit.cache_status().detail.as_deref(), Some("semantic"));
+
+    // Both have it in memory now.
+    let dry = one.house().cache.count(Selector::Tag("a".into())).await.unwrap();
+    let gone = one.house().cache.purge(Selector::Tag("a".into())).await.unwrap();
+    assert_eq!((dry, gone), (1, 1));
+    let purged = Instant::now();
+    while other.send(&ask).await.x_cache() == "HIT" {
+        assert!(purged.elapsed() < PURGED_WITHIN, "still there");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    other.written(1).await;
+    assert_eq!(one.send(&ask).await.x_cache(), "HIT", "what came after a purge stays");
+    assert_eq!(origin.calls(), 2);
+    one.stop().await;
+    other.stop().await;
+}
+
+/// A replica that was away writes nothing behind the back of a purge that it has not heard of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_write_does_not_bring_back_what_was_purged() {
+    let Some(url) = server() else { return };
+    let (prefix, words) = (prefix(), Words::new());
+    let origin = Origin::start(talk::model).await;
+    let link = Link::to(&url).await;
+    let near = replica(&origin, &url, &prefix, &words).await;
+    let away = replica(&origin, &link.url, &prefix, &words).await;
+    link.cut();
+    away.send(&Ask::chat("why?")).await;
+    near.house().cache.purge(Selector::All).await.unwrap();
+    link.mend();
+    eventually("the answer is dropped", || away.house().cache.writes().purged == 1).await;
+    assert_eq!(away.house().cache.writes().written, 0);
+    assert_eq!(near.house().cache.count(Selector::All).await, Ok(0));
+    let ask = Ask::chat("why?");
+    patiently(async { while away.send(&ask).await.x_cache() == "HIT" {} }).await;
+    near.stop().await;
+    away.stop().await;
+}
+
+/// The store behind a cut or silent network: requests go on, one of them pays, and it comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_falls_silent_costs_one_deadline_and_comes_back() {
+    let Some(url) = server() else { return };
+    let (prefix, words) = (prefix(), Words::new());
+    let origin = Origin::start(talk::model).await;
+    let link = Link::to(&url).await;
+    let store = store(&link.url, &prefix, &words, Duration::from_millis(300)).await;
+    let proxy = Setup::new(&origin)
+        .with("cache.semantic.lookup_deadline = \"300ms\"\ncache.semantic.guards = []")
+        .keeping(store.clone(), &words)
+        .open()
+        .await;
+    proxy.send(&Ask::chat("warm?")).await;
+    proxy.written(1).await;
+
+    link.stall();
+    let mut slow = 0;
+    for number in 0..20 {
+        let begun = Instant::now();
+        let answer = proxy.send(&Ask::chat(&format!("question {number}?"))).await;
+        assert_eq!((answer.status.as_u16(), answer.x_cache()), (200, "MISS"));
+        slow += usize::from(begun.elapsed() >= Duration::from_millis(250));
+    }
+    assert_eq!(slow, 1, "only the first one waits");
+    assert!(store.report().trouble.is_some());
+
+    link.mend();
+    eventually("the store is asked again", || store.report().trouble.is_none()).await;
+    // The questions of the silence wait in the queue and are written now.
+    patiently(async {
+        while proxy.house().cache.writes().written < 21 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    proxy.stop().await;
+}
+
+/// A TCP relay that a test can cut or stall.
+struct Link {
+    url: String,
+    cut: Arc<AtomicBool>,
+    stalled: Arc<AtomicBool>,
+}
+
+impl Link {
+    async fn to(url: &str) -> Self {
+        let target = url.trim_start_matches("http://").to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (cut, stalled) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let link = Self { url, cut: cut.clone(), stalled: stalled.clone() };
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (target, cut, stalled) = (target.clone(), cut.clone(), stalled.clone());
+                tokio::spawn(async move { relay(client, &target, &cut, &stalled).await });
+            }
+        });
+        link
+    }
+
+    fn cut(&self) {
+        self.cut.store(true, Ordering::SeqCst);
+    }
+
+    /// Connections stay, and nothing moves on them.
+    fn stall(&self) {
+        self.stalled.store(true, Ordering::SeqCst);
+    }
+
+    fn mend(&self) {
+        self.cut.store(false, Ordering::SeqCst);
+        self.stalled.store(false, Ordering::SeqCst);
+    }
+}
+
+async fn relay(mut client: TcpStream, target: &str, cut: &AtomicBool, stalled: &AtomicBool) {
+    if cut.load(Ordering::SeqCst) {
+        return;
+    }
+    let Ok(mut server) = TcpStream::connect(target).await else { return };
+    loop {
+        // The relay itself is what a stall stops: neither side is read while it lasts.
+        let moving = copy_bidirectional(&mut client, &mut server);
+        tokio::select! {
+            _ = moving => return,
+            () = until(cut) => return,
+            () = until(stalled) => {}
+        }
+        while stalled.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+async fn until(flag: &AtomicBool) {
+    while !flag.load(Ordering::SeqCst) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
