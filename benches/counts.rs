@@ -22,9 +22,10 @@ use reprise::{
             first_prior::{DEFAULT_MODEL, first_prior},
         },
     },
-    config::ScopeRule,
+    config::{self, Overrides, ScopeRule},
     exchange::Body,
     front::tenant::Tenants,
+    observe::{AccessLog, BodyEnd, Observer, Outcome, PriceTable, Promise, Prompts, Stage},
     wire::{Call, Dialect as _, Prompt, Rules, Shape, openai::Chat},
 };
 
@@ -43,14 +44,65 @@ fn main() {
         "log" => log,
         "listen" => listen,
         "verdict" => verdict,
+        "observe" => observe,
         _ => {
             eprintln!(
-                "usage: counts key|exact|relay|log|listen|verdict ITERATIONS (see scripts/counts)"
+                "usage: counts key|exact|relay|log|listen|verdict|observe ITERATIONS (see scripts/counts)"
             );
             return;
         }
     };
     run(iterations);
+}
+
+/// Everything that observing costs a streamed miss of 20 pieces whose trace is not kept: id and trace
+/// context, twelve stages, five parts, counters, promise, latest requests. Without the access log's
+/// line, which `log.access = false` turns off.
+fn observe(iterations: u32) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    let observer = Observer::new(reprise::observe::Settings {
+        prompts: Prompts::Withheld,
+        access: AccessLog::Silent,
+        reasons: &["no_neighbour"],
+        verdicts: &["doubtful"],
+        prices: PriceTable::default(),
+    })
+    .unwrap();
+    let set =
+        [("REPRISE__TELEMETRY__SAMPLE", "0"), ("REPRISE__TELEMETRY__OTLP_ENDPOINT", "http://h:1")];
+    let set = set.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let overrides = Overrides { upstream: Some("http://h:1".into()), ..Overrides::default() };
+    let config = config::load(None, &set, &overrides).unwrap();
+    let _exporter = observer.start_traces(&config.telemetry).unwrap();
+    let route = observer.route("vllm", "openai");
+    observer.promise(&route, Promise { budget: Duration::from_secs(1), share: 0.99 });
+    let model: Arc<str> = "llama".into();
+    for _ in 0..iterations {
+        let mut headers = headers();
+        let mut record = observer.begin(observer.request_id(&headers));
+        record.trace(black_box(&mut headers));
+        record.path = PATH.to_owned();
+        record.route = Arc::clone(&route);
+        record.model = Some(Arc::clone(&model));
+        record.shape = Some("stream");
+        record.outcome = Outcome::Miss;
+        record.reason = Some("no_neighbour");
+        record.verdict = Some("doubtful");
+        record.similarity = Some(0.8);
+        for stage in [Stage::Read, Stage::Key, Stage::Exact, Stage::Embed, Stage::Search] {
+            record.stages.lap(stage);
+        }
+        for stage in [Stage::Verdict, Stage::Queue, Stage::First] {
+            record.stages.record(stage, Duration::from_micros(50));
+        }
+        black_box(record.stages.server_timing());
+        record.head(http::StatusCode::OK);
+        for _ in 0..20 {
+            record.sent(CHUNK.len());
+        }
+        record.finish(BodyEnd::Complete);
+    }
 }
 
 fn tenants() -> Tenants {

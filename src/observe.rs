@@ -6,6 +6,7 @@
 //! handles that were resolved before) and writes one structured access record. Nothing here looks
 //! at prompt text; it is passed on to the access record only where the configuration says so.
 
+mod bins;
 #[cfg(test)]
 mod dashboards;
 mod exemplars;
@@ -24,7 +25,6 @@ mod quantiles;
 mod recent;
 mod record;
 mod request_id;
-mod similarity;
 mod slo;
 mod sources;
 mod stages;
@@ -44,15 +44,8 @@ use tokio::time::Instant;
 
 use crate::config::Telemetry;
 
-use self::{
-    history::{History, Totals},
-    metrics::Metrics,
-    recent::Recent,
-    request_id::RequestIds,
-    slo::Slo,
-    trace::{Exporter, Kept, TraceFault, Tracer},
-};
 pub use self::{
+    bins::Binned,
     history::{Point, SAMPLE_EVERY},
     live::{Cursor, Live},
     outcome::{BodyEnd, Outcome},
@@ -61,7 +54,6 @@ pub use self::{
     recent::Row,
     record::{Record, RecordGuard},
     request_id::RequestId,
-    similarity::Similarity,
     slo::{Promise, SloReport},
     sources::{
         EmbedReport, FlightReport, FrontReport, MemoryReport, ReplicaReport, SemanticReport,
@@ -70,6 +62,14 @@ pub use self::{
     stages::{STAGE_COUNT, Stage, Stages},
     stats::{Latency, Saved, Stats},
     trace::TraceContext,
+};
+use self::{
+    history::{History, Totals},
+    metrics::Metrics,
+    recent::Recent,
+    request_id::RequestIds,
+    slo::Slo,
+    trace::{Exporter, Kept, TraceFault, Tracer},
 };
 
 /// Whether prompt text may be seen by people who read logs and the admin API.
@@ -229,6 +229,12 @@ impl Observer {
         }
         record.forget_prompt();
         self.recent.keep(record);
+    }
+
+    /// Notes how surely the nearest answer was believed right, in 0..=1, and whether it was served.
+    pub fn believed(&self, alpha: f64, served: bool) {
+        let served = if served { bins::Served::Yes } else { bins::Served::No };
+        self.metrics.beliefs.add(alpha as f32, served);
     }
 
     /// Everything in Prometheus' text format (version 0.0.4).

@@ -10,7 +10,16 @@ use axum::{
 use super::refusal::Refusal;
 
 const STYLE: &str = include_str!("dashboard/style.css");
-const SCRIPT: &str = include_str!("dashboard/script.js");
+/// One script in chapters, in the order in which they need one another.
+const SCRIPT: &str = concat!(
+    "'use strict';\n(() => {\n",
+    include_str!("dashboard/elements.js"),
+    include_str!("dashboard/charts.js"),
+    include_str!("dashboard/parts.js"),
+    include_str!("dashboard/writing.js"),
+    include_str!("dashboard/script.js"),
+    "})();\n",
+);
 
 /// The page with its style and its script, but for the nonce.
 static PAGE: LazyLock<String> = LazyLock::new(|| {

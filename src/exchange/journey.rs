@@ -29,7 +29,7 @@ use crate::{
         policy::Plan,
         reason::Reason,
         semantic::{Search, Times},
-        verdict::Placement,
+        verdict::{Placement, Ruling},
     },
     fault::Fault,
     front::hygiene,
@@ -112,6 +112,10 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
     let cache = errand.house.cache.clone();
     let search = cache.search(&errand.key, &errand.prompt, &errand.plan).await;
     let Search { outcome, shadow, decision, retried, volatile, embedding, times } = search;
+    if let Some(decision) = &decision {
+        let served = decision.ruling == Ruling::Serve;
+        errand.house.observer.believed(decision.alpha, served);
+    }
     let reason = match outcome {
         Ok(hit) => return lead.announce(Course::Hit(hit, times)),
         Err(reason) => errand.known.unwrap_or(reason),

@@ -9,11 +9,11 @@ use prometheus::{
 
 use super::{
     BodyEnd, Outcome, PART_COUNT, Part, PriceTable, Promise, Record, STAGE_COUNT, Settings, Stage,
+    bins::{Bins, Served},
     exemplars::Exemplars,
     models::Models,
     names::NamedCounters,
     quantiles::Quantiles,
-    similarity::{Served, Similarities},
     slo::Slo,
     trace::Fates,
 };
@@ -58,7 +58,9 @@ pub(super) struct Metrics {
     /// Saved tokens of models that have none.
     pub(super) unpriced_tokens: IntCounter,
     /// Cosines of nearest neighbours.
-    pub(super) similarities: Similarities,
+    pub(super) similarities: Bins,
+    /// Believed probabilities that the nearest answer is right.
+    pub(super) beliefs: Bins,
     /// Traces behind the histograms' buckets.
     pub(super) exemplars: Exemplars,
     /// Traces, by what became of them.
@@ -166,7 +168,8 @@ impl Metrics {
                 "reprise_saved_unpriced_tokens_total",
                 "Tokens that came from the cache, of models without a price.",
             )?,
-            similarities: Similarities::new(),
+            similarities: Bins::from(0.5),
+            beliefs: Bins::from(0.0),
             exemplars: Exemplars::new(&BUCKETS),
             traces: Fates {
                 exported: traces.with_label_values(&["exported"]),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Serialize;
 
 use super::{
-    EmbedReport, FlightReport, MemoryReport, Observer, Outcome, Part, SemanticReport, Similarity,
+    Binned, EmbedReport, FlightReport, MemoryReport, Observer, Outcome, Part, SemanticReport,
     SloReport, Sources, Stage, UpstreamReport, WritesReport,
     quantiles::{Quantiles, Snapshot},
 };
@@ -43,7 +43,9 @@ pub struct Stats {
     /// How each upstream's budget is kept.
     pub slo: Vec<SloReport>,
     /// How near the nearest stored prompts were.
-    pub similarity: Similarity,
+    pub similarity: Binned,
+    /// How surely the nearest answer was believed right.
+    pub belief: Binned,
     /// What decides on them.
     pub semantic: SemanticReport,
     /// The memory tier.
@@ -140,6 +142,7 @@ impl Stats {
             inter_token: Latency::of(&metrics.inter_tokens.snapshot()),
             slo: observer.slos(),
             similarity: metrics.similarities.read(),
+            belief: metrics.beliefs.read(),
             semantic: sources.semantic(),
             memory: sources.memory(),
             store: sources.store(),

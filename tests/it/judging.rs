@@ -40,7 +40,7 @@ async fn beside(judge: SocketAddr, origin: &Origin, folder: &tempfile::TempDir) 
         .with(&format!("cache.semantic.judge.url = \"http://{judge}/v1\""))
         .with("cache.semantic.judge.model = \"judge\"")
         .with("cache.semantic.audit = 1.0");
-    let proxy = setup.as_shipped(folder).open().await;
+    let proxy = setup.with_the_real_model(folder).open().await;
     proxy.send(&Ask::chat("How do I reset my password?")).await;
     proxy.written(1).await;
     proxy

@@ -144,7 +144,7 @@ impl Setup {
     }
 
     /// Matches by meaning as shipped: the real model, the default policy, all guards.
-    pub(crate) fn as_shipped(mut self, folder: &TempDir) -> Self {
+    pub(crate) fn with_the_real_model(mut self, folder: &TempDir) -> Self {
         let config = self.config();
         let options = LocalOptions {
             model: config.embed.model,

@@ -189,7 +189,7 @@ async fn shadow_mode_learns_and_reports() {
     let folder = tempfile::tempdir().unwrap();
     let origin = Origin::start(always("It is on the front page, at the very top.")).await;
     let setup = Setup::new(&origin).with("cache.semantic.mode = \"shadow\"");
-    let proxy = setup.as_shipped(&folder).open().await;
+    let proxy = setup.with_the_real_model(&folder).open().await;
     proxy.send(&Ask::chat("How do I reset my password?")).await;
     proxy.written(1).await;
     let near = proxy.send(&Ask::chat("How can I reset my password?")).await;

@@ -22,7 +22,7 @@ async fn asked(proxy: &Proxy, question: &str, written: u64) {
 async fn a_new_users_third_request_is_a_semantic_hit() {
     let folder = tempfile::tempdir().unwrap();
     let origin = Origin::start(talk::model).await;
-    let proxy = Setup::new(&origin).as_shipped(&folder).open().await;
+    let proxy = Setup::new(&origin).with_the_real_model(&folder).open().await;
     asked(&proxy, "What is the capital of France?", 1).await;
     let again = proxy.send(&Ask::chat("What is the capital of France?")).await;
     assert_eq!(detail(&again), "exact");
@@ -38,7 +38,7 @@ async fn on_day_one_plain_paraphrases_are_served_and_others_are_not() {
     let origin = Origin::start(talk::model).await;
     // Which hits are drawn to be checked is chance.
     let setup = Setup::new(&origin).with("cache.semantic.audit = 0.0");
-    let proxy = setup.as_shipped(&folder).open().await;
+    let proxy = setup.with_the_real_model(&folder).open().await;
     asked(&proxy, "How do I reset my password?", 1).await;
     asked(&proxy, "Write a haiku about the sea in winter", 2).await;
     let plain = ["How can I reset my password?", "Please, how do I reset my password?"];

@@ -77,6 +77,16 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    """After the whole run: no log of any proxy holds a credential or a prompt of these tests."""
+    yield
+    for log in rig.LOGS:
+        text = log.read_text(errors="replace") if log.exists() else ""
+        for secret in ["Bearer sk-", "sk-one", "sk-two", "helpful bank clerk"]:
+            assert secret not in text, f"{secret!r} in {log}"
+
+
 @pytest.fixture(scope="session")
 def sim() -> Iterator[rig.Simulated]:
     """A fast model server: what a test wants slow it asks for with a marker."""

@@ -82,6 +82,10 @@ class Simulated:
         self.process.stdout.close()
 
 
+#: The log of every proxy that was started with default logging.
+LOGS: list[pathlib.Path] = []
+
+
 class Reprise:
     """The proxy. `settings` are configuration keys: {"cache.ttl": "10m"}."""
 
@@ -101,6 +105,8 @@ class Reprise:
         self.unix = folder / "reprise.sock"
         self.log = folder / "reprise.log"
         self.folder = folder
+        if "log.prompts" not in (settings or {}) and "prompts" not in (config or ""):
+            LOGS.append(self.log)
         keys = {
             "listen.https": f"127.0.0.1:{ports[2]}",
             "listen.unix": str(self.unix),

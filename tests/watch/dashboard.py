@@ -8,6 +8,7 @@ browser asks nobody else and complains of nothing.
 """
 
 import argparse
+import json
 import pathlib
 import shutil
 
@@ -30,8 +31,10 @@ def traffic(servers):
 class Page:
     """A page that remembers what the browser said and whom it asked."""
 
-    def __init__(self, browser, servers, **context):
+    def __init__(self, browser, servers, script=None, **context):
         self.page = browser.new_context(**context).new_page()
+        if script:
+            self.page.add_init_script(script)
         self.said, self.asked, self.origin = [], set(), f"http://{servers.admin}"
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
@@ -56,6 +59,15 @@ def numbers_are_those_of_the_api(browser, servers):
     wait("all requests are shown", lambda: page.text("requests-total") == f"{total:,}")
     assert page.text("hit-rate") == f"{stats['hit_rate'] * 100:.1f} %", page.text("hit-rate")
     assert page.text("saved-tokens") == f"{stats['saved']['tokens']:,}"
+    assert page.text("saved-usd") == f"${stats['saved']['usd']:,.2f}", page.text("saved-usd")
+    assert "2026-11-01" in page.text("saved-usd-note")
+    miss = page.page.locator("#percentiles tr", has_text="miss").inner_text()
+    assert miss.endswith(str(stats["latency"]["miss"]["count"])), miss
+    page.page.select_option("#budget-outcome", "miss")
+    for part in stats["parts"]["miss"]:
+        assert part.replace("_", "-") in page.text("five-legend"), part
+    assert "sim: 2.00 s for 99.0 %" in page.text("slo"), page.text("slo")
+    wait("the servers' own metrics are shown", lambda: "29.8 GiB of 79.2 GiB" in page.text("upstreams"))
     assert f"exact {stats['requests']['hit_exact']}" in page.text("hit-note")
     for reason, count in stats["bypass_reasons"].items():
         assert (f"{reason}\n{count}" in page.text("reasons")) == (count > 0), reason
@@ -103,8 +115,11 @@ def it_is_dark_where_the_system_is(browser, servers, shots):
     light.page.reload()
     assert ground(light) == night, "the choice is kept"
     if shots:
+        pale = Page(browser, servers, color_scheme="light")
         dark.page.wait_for_timeout(2500)
-        dark.page.screenshot(path=shots / "dashboard-dark.png", full_page=True)
+        for name, page in [("dark", dark), ("light", pale)]:
+            page.page.screenshot(path=shots / f"dashboard-{name}.png", full_page=True)
+        pale.end()
     light.end()
     dark.end()
 
@@ -172,6 +187,67 @@ def a_purge_asks_first(browser, servers):
     page.end()
 
 
+def a_request_is_explained(browser, servers):
+    page = Page(browser, servers)
+    body = {"model": "sim", "messages": [{"role": "user", "content": "Where is my card?"}]}
+    page.page.fill("#explain-body", json.dumps({"stream": False, **body}))
+    page.page.fill("#explain-credential", "Bearer sk-browser")
+    page.page.get_by_role("button", name="Explain").click()
+    wait("it is a hit", lambda: page.text("explain-result").startswith("hit (exact)"))
+    before = servers.stats()["requests"]
+    body["messages"][0]["content"] = "How could I reset my password?"
+    page.page.fill("#explain-body", json.dumps(body))
+    page.page.keyboard.press("Tab")
+    page.page.keyboard.press("Enter")
+    wait("its neighbours are named", lambda: page.page.locator("#explain-nearest tr").count() > 0)
+    assert "Similarity" in page.text("explain-fields")
+    assert "password" not in page.text("explain-table"), "no prompt text by default"
+    page.page.fill("#explain-body", "{")
+    page.page.get_by_role("button", name="Explain").click()
+    wait("what cannot be read is said", lambda: "unreadable" in page.text("explain-result"))
+    assert servers.stats()["requests"] == before, "explaining is no request"
+    page.end()
+
+
+# The day in fast motion: each message has a new number, a new request and a new point.
+DAY = """async (count) => {
+    const first = JSON.parse(window.lastLive);
+    const point = (seq) => ({ ...first.hour[0], seq, at_ms: seq * 10000 });
+    for (let turn = 1; turn <= count; turn += 1) {
+        const seq = 1e6 + turn;
+        const live = { ...first, hour: [point(seq)], day: turn % 24 ? [] : [point(seq)],
+            requests: [{ ...first.requests[0], seq, request_id: `day-${seq}` }] };
+        window.source.dispatchEvent(new MessageEvent('live', { data: JSON.stringify(live) }));
+        if (turn % 100 === 0) await new Promise((done) => setTimeout(done));
+    }
+    return [document.querySelectorAll('*').length, performance.memory.usedJSHeapSize];
+}"""
+WATCH = """const Real = EventSource;
+window.EventSource = class extends Real {
+    constructor(...all) {
+        super(...all);
+        window.source = this;
+        this.addEventListener('live', (event) => { window.lastLive ??= event.data; });
+    }
+};"""
+
+
+def a_day_does_not_grow_it(browser, servers):
+    wait("there is a point", lambda: browser_point(servers), 20)
+    page = Page(browser, servers, script=WATCH)
+    page.page.evaluate(DAY, 500)
+    nodes, heap = page.page.evaluate(DAY, 500)
+    # 43,200 messages are 24 hours; a twentieth of them shows any growth a message.
+    later, grown = page.page.evaluate(DAY, 2000)
+    assert later <= nodes * 1.02, (nodes, later)
+    assert grown < heap + 20e6, (heap, grown)
+    page.end()
+
+
+def browser_point(servers):
+    return servers.stats()["uptime_seconds"] > 11
+
+
 def it_says_when_it_lost_the_proxy(browser, servers):
     page = Page(browser, servers)
     servers.processes[1].terminate()
@@ -191,13 +267,15 @@ def main():
     try:
         traffic(servers)
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--enable-precise-memory-info"])
             numbers_are_those_of_the_api(browser, servers)
             clients_cannot_write_markup(browser, servers)
             it_lives(browser, servers)
             it_is_dark_where_the_system_is(browser, servers, given.shots)
             it_fits_a_phone(browser, servers, given.shots)
             everything_has_a_name_and_a_key(browser, servers)
+            a_request_is_explained(browser, servers)
+            a_day_does_not_grow_it(browser, servers)
             a_purge_asks_first(browser, servers)
             it_says_when_it_lost_the_proxy(browser, servers)
             browser.close()

@@ -1,22 +1,23 @@
-//! How near the nearest stored prompts were.
+//! Histograms of what a verdict looks at: how near the nearest stored prompt was, and how surely its
+//! answer was believed right.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
-/// Bins from here to 1, one hundredth each; what is lower goes into the lowest.
-const FROM: f32 = 0.5;
+/// Of equal width, up to 1; what is lower than the first goes into it.
 const BINS: usize = 50;
 
-/// Cosines of nearest neighbours, served and not.
-pub(super) struct Similarities {
+/// Numbers in 0..=1 of neighbours, served and not.
+pub(super) struct Bins {
+    from: f32,
     served: [AtomicU64; BINS],
     passed_by: [AtomicU64; BINS],
 }
 
-/// Cosines of nearest neighbours, counted.
+/// The same, counted.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Similarity {
+pub struct Binned {
     /// The lowest bin's lower edge.
     pub from: f32,
     /// A bin's width.
@@ -27,15 +28,20 @@ pub struct Similarity {
     pub passed_by: Vec<u64>,
 }
 
-impl Similarities {
-    pub(super) fn new() -> Self {
+impl Bins {
+    /// Bins from `from` to 1.
+    pub(super) fn from(from: f32) -> Self {
         let zeros = || [const { AtomicU64::new(0) }; BINS];
-        Self { served: zeros(), passed_by: zeros() }
+        Self { from, served: zeros(), passed_by: zeros() }
     }
 
-    pub(super) fn add(&self, cosine: f32, served: Served) {
+    fn step(&self) -> f32 {
+        (1.0 - self.from) / BINS as f32
+    }
+
+    pub(super) fn add(&self, value: f32, served: Served) {
         // A cosine of one by rounding may be a little more. NaN becomes the lowest bin.
-        let bin = (((cosine - FROM) * 100.0).max(0.0) as usize).min(BINS - 1);
+        let bin = (((value - self.from) / self.step()).max(0.0) as usize).min(BINS - 1);
         let bins = match served {
             Served::Yes => &self.served,
             Served::No => &self.passed_by,
@@ -43,12 +49,12 @@ impl Similarities {
         bins[bin].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn read(&self) -> Similarity {
+    pub(super) fn read(&self) -> Binned {
         let counts =
             |bins: &[AtomicU64]| bins.iter().map(|bin| bin.load(Ordering::Relaxed)).collect();
-        Similarity {
-            from: FROM,
-            step: 0.01,
+        Binned {
+            from: self.from,
+            step: self.step(),
             served: counts(&self.served),
             passed_by: counts(&self.passed_by),
         }
@@ -68,7 +74,7 @@ mod tests {
 
     #[test]
     fn every_cosine_finds_a_bin() {
-        let all = Similarities::new();
+        let all = Bins::from(0.5);
         for (cosine, bin) in [
             (1.000_001, 49),
             (1.0, 49),
