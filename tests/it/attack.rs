@@ -142,7 +142,7 @@ fn hijacked(toll: &Toll) -> usize {
 async fn an_attacker_with_a_credential_of_his_own_reaches_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let origin = Origin::start(world).await;
-    let proxy = Setup::new(&origin).as_shipped(&folder).open().await;
+    let proxy = Setup::new(&origin).with_the_real_model(&folder).open().await;
     let toll = attacked(&proxy, "own tenant").await;
     assert_eq!((hijacked(&toll), toll.len()), (0, 7));
     proxy.stop().await;
@@ -153,7 +153,7 @@ async fn in_a_shared_scope_what_nobody_else_confirmed_is_not_shared() {
     let folder = tempfile::tempdir().unwrap();
     let origin = Origin::start(world).await;
     let setup = Setup::new(&origin).with("cache.scope = \"shared\"");
-    let proxy = setup.as_shipped(&folder).open().await;
+    let proxy = setup.with_the_real_model(&folder).open().await;
     assert_eq!(hijacked(&attacked(&proxy, "shared scope, as shipped").await), 0);
     proxy.stop().await;
 }
@@ -167,7 +167,7 @@ async fn in_a_shared_scope_without_confirmations_only_the_same_words_reach_other
     let setup = Setup::new(&origin)
         .with("cache.scope = \"shared\"\ncache.semantic.confirmations = 0")
         .with("cache.semantic.audit = 0.0");
-    let proxy = setup.as_shipped(&folder).open().await;
+    let proxy = setup.with_the_real_model(&folder).open().await;
     let toll = attacked(&proxy, "shared scope, no confirmations").await;
     for way in ["suffix stuffing", "hidden text", "window overflow", "near-collisions"] {
         assert_eq!(toll[way].0, 0, "{way}: {:?}", toll[way]);
