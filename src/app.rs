@@ -25,7 +25,7 @@ use crate::{
     admin::{self, Admin, Health, Phase, Reload as _},
     config::Config,
     exchange::{Doorman, House},
-    front::{BindError, Front, Signals},
+    front::{BindError, Front, Inherited, Signals},
     observe::log::Dropped,
     upstream::{OpenError, sight::Sight},
 };
@@ -44,6 +44,12 @@ pub enum StartFault {
         /// Why.
         source: std::io::Error,
     },
+    /// A socket that was handed over cannot be used.
+    #[error("LISTEN_FDS: {0}")]
+    Inherited(#[source] std::io::Error),
+    /// Sockets that were handed over and that no setting names.
+    #[error("LISTEN_FDS hands over {0}, and no listen.* names it: set the same address there")]
+    Unexpected(String),
     /// An upstream's settings cannot be used.
     #[error(transparent)]
     Upstream(#[from] OpenError),
@@ -63,8 +69,12 @@ pub async fn run(config: Config, reread: Reread, dropped: Dropped) -> Result<(),
     let health = Arc::new(Health::new());
     let signals = Signals::default();
     let watcher = watch_signals(&config, &health, &signals)?;
-    let front = Front::bind(&config).await?;
-    let admin_listener = bind_admin(&config).await?;
+    let mut inherited = Inherited::from_env().map_err(StartFault::Inherited)?;
+    let front = Front::bind(&config, &mut inherited).await?;
+    let admin_listener = bind_admin(&config, &mut inherited).await?;
+    if !inherited.is_empty() {
+        return Err(StartFault::Unexpected(inherited.to_string()));
+    }
 
     let tasks = TaskTracker::new();
     let opened = CancellationToken::new();
@@ -161,10 +171,16 @@ async fn save_learned(house: Arc<House>) {
     }
 }
 
-async fn bind_admin(config: &Config) -> Result<Option<TcpListener>, StartFault> {
+async fn bind_admin(
+    config: &Config,
+    inherited: &mut Inherited,
+) -> Result<Option<TcpListener>, StartFault> {
     let Some(address) = config.listen.admin else { return Ok(None) };
-    let listener =
-        TcpListener::bind(address).await.map_err(|source| StartFault::Admin { address, source })?;
+    let listener = match inherited.take_tcp(address) {
+        Some(handed) => TcpListener::from_std(handed),
+        None => TcpListener::bind(address).await,
+    };
+    let listener = listener.map_err(|source| StartFault::Admin { address, source })?;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "admin listening");
     }

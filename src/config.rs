@@ -81,6 +81,29 @@ pub struct Listen {
     /// Metrics, health, statistics.
     #[serde(deserialize_with = "units::optional")]
     pub admin: Option<SocketAddr>,
+    /// Proxies before us whose word on who the client is counts.
+    pub trusted: Trusted,
+    /// Connections from trusted proxies begin with the PROXY protocol.
+    pub proxy_protocol: bool,
+}
+
+/// Proxies whose word on who the client is counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trusted {
+    /// By their addresses.
+    pub networks: Vec<ipnet::IpNet>,
+    /// Whoever may open our socket file.
+    pub unix: bool,
+}
+
+impl Trusted {
+    /// Whether a peer is one of them; `None` came over the unix socket.
+    pub fn covers(&self, address: Option<std::net::IpAddr>) -> bool {
+        match address {
+            Some(address) => self.networks.iter().any(|network| network.contains(&address)),
+            None => self.unix,
+        }
+    }
 }
 
 /// Server certificates.
@@ -161,6 +184,9 @@ pub struct Upstream {
     /// Models that it serves, `*` at the end standing for any rest; empty: all.
     #[serde(default)]
     pub models: Vec<String>,
+    /// Names that clients use for models, and those that this server knows them by.
+    #[serde(default)]
+    pub aliases: BTreeMap<String, String>,
     /// Request headers that must be there with these values.
     #[serde(default)]
     pub headers: Headers,
@@ -173,6 +199,15 @@ pub struct Upstream {
     /// Share of the calls that may be asked of two replicas.
     #[serde(default = "hedge_share")]
     pub hedge_share: f64,
+    /// Exchanges that all its replicas together may have at once; 0: any number.
+    #[serde(default)]
+    pub concurrency: usize,
+    /// Requests that may wait for their turn then.
+    #[serde(default = "queue")]
+    pub queue: usize,
+    /// How long one may wait.
+    #[serde(default = "queue_time")]
+    pub queue_time: Span,
     /// HTTP/2 with prior knowledge to `http://` replicas.
     #[serde(default)]
     pub http2: bool,
@@ -227,6 +262,14 @@ fn everywhere() -> Vec<String> {
     vec!["/".into()]
 }
 
+fn queue() -> usize {
+    256
+}
+
+fn queue_time() -> Span {
+    Span(Duration::from_secs(10))
+}
+
 fn hedge_share() -> f64 {
     0.05
 }
@@ -264,6 +307,12 @@ pub struct Limits {
     pub write_stall: Span,
     /// Concurrent streams of an HTTP/2 connection.
     pub h2_streams: u32,
+    /// Bytes of all request bodies that are read to be cached, together.
+    pub bodies_bytes: Size,
+    /// Requests of one tenant in a minute; 0: any number.
+    pub tenant_requests: u64,
+    /// Tokens that upstreams compute for one tenant in a minute; 0: any number.
+    pub tenant_tokens: u64,
 }
 
 /// How long upstreams may take.
@@ -282,6 +331,8 @@ pub struct Timeouts {
     pub idle: Span,
     /// A whole exchange.
     pub lifetime: Span,
+    /// Silence both ways on a connection that became a websocket.
+    pub tunnel_idle: Span,
     /// How long an unused connection is kept.
     pub pool_idle: Span,
 }
@@ -304,6 +355,10 @@ pub struct Cache {
     pub scope: ScopeRule,
     /// When a hit is sent.
     pub replay: Replay,
+    /// Whose ids and times a hit carries.
+    pub replay_identity: Identity,
+    /// Which token counts a hit carries.
+    pub replay_usage: ReplayUsage,
     /// Finish answers that nobody waits for any more.
     pub finish_abandoned: bool,
     /// Hotter requests are not cached.
@@ -334,6 +389,28 @@ pub enum Replay {
     Instant,
     /// After as long as the answer took to be generated: its time tells nobody that it was known.
     Paced,
+    /// A stream's events spread evenly over the time that the answer took; what is no stream at once.
+    Recorded,
+}
+
+/// Whose ids and times a replay carries.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Identity {
+    /// Those that were recorded.
+    Verbatim,
+    /// New ones.
+    Fresh,
+}
+
+/// Which token counts a replay carries.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplayUsage {
+    /// Those that were recorded.
+    Verbatim,
+    /// None were spent.
+    Zero,
 }
 
 /// Who shares answers with whom.

@@ -11,10 +11,12 @@ mod forward;
 mod journey;
 mod report;
 mod routing;
+mod upgrade;
 
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use http::{Request, Response, request::Parts};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
@@ -22,7 +24,7 @@ use tokio_util::task::TaskTracker;
 pub use self::explain::{Asked, Told};
 use self::{
     batch::{Forward, Item},
-    call::{Keying, cacheable, call},
+    call::{Keying, cacheable, call, renamed},
     forward::{forward, pass_through},
     journey::{AnswerHead, Errand},
 };
@@ -35,19 +37,23 @@ use crate::{
         semantic::Times,
         verdict::Ruling,
     },
-    config::{Config, Replay},
+    config::{Config, Identity, Replay, ReplayUsage},
     fault::{Fault, Kind},
     front::{
         Handler, Peer,
         admission::Admission,
-        body::{BodyLimits, read_whole},
+        body::{BodyLimits, Room, read_whole},
         hygiene,
+        quota::{Quotas, Standing},
         tenant::Tenants,
     },
     observe::{Observer, Outcome, RecordGuard, Stage},
     relay::{self, Following},
     upstream::Upstreams,
-    wire::{Dialect, Shape},
+    wire::{
+        Dialect, Shape,
+        dress::{Dress, dressed},
+    },
 };
 
 /// The body that clients read.
@@ -66,6 +72,10 @@ pub struct House {
     pub tenants: Tenants,
     /// How many at once.
     pub admission: Admission,
+    /// How many of one tenant.
+    pub quotas: Quotas,
+    /// How much of them at once.
+    pub bodies: Room,
     /// What is known.
     pub cache: Arc<Cache>,
     /// What is on its way.
@@ -116,6 +126,9 @@ impl Handler for Doorman {
         });
         let (mut head, body) = response.into_parts();
         report::sign(&mut head.headers, &record);
+        if let Some(standing) = parts.extensions.get::<Standing>() {
+            standing.tell(&mut head.headers);
+        }
         record.head(head.status);
         Response::from_parts(head, body.holding(record, admitted.ok()))
     }
@@ -129,20 +142,27 @@ async fn story(
     incoming: Incoming,
     record: &mut RecordGuard,
 ) -> Result<Response<Body>, Fault> {
-    hygiene::request(parts, &peer)?;
+    let wish = upgrade::Wish::of(parts);
+    hygiene::request(parts, &peer, &house.config.listen.trusted)?;
     let upstream = &routing::route(house, parts, None)?;
     routing::note(house, upstream, parts, record);
+    if let Some(wish) = wish {
+        return upgrade::tunnel(house, upstream, parts, wish, record).await;
+    }
     let (scope, dialect) = match cacheable(house, upstream, parts) {
         Ok(known) => known,
         Err(reason) => return pass_through(house, upstream, parts, incoming, reason, record).await,
     };
     record.tenant = Some(scope.tenant());
+    if let Some(standing) = house.quotas.take(&scope.tenant(), &house.config.limits)? {
+        parts.extensions.insert(standing);
+    }
     let control = Control::read(&parts.headers)?;
     hygiene::strip_cache_control(&mut parts.headers);
 
     record.stages.restart_lap();
     let limits = BodyLimits::from(&house.config.limits);
-    let body = read_whole(&parts.headers, incoming, limits).await?;
+    let (body, reserved) = read_whole(&parts.headers, incoming, limits, &house.bodies).await?;
     record.bytes_in = body.len() as u64;
     record.stages.lap(Stage::Read);
 
@@ -152,6 +172,7 @@ async fn story(
     };
     let upstream = &routing::route(house, parts, Some(&prompt.model))?;
     routing::note(house, upstream, parts, record);
+    let (body, prompt) = renamed(house, upstream, &*dialect, parts, (body, prompt));
     record.model = Some(prompt.model.clone());
     record.shape = Some(prompt.shape.name());
     if let Ok(question) = &prompt.question {
@@ -176,7 +197,7 @@ async fn story(
     let known = house.cache.exact(&key, &plan);
     record.stages.lap(Stage::Exact);
     let served = known.as_ref().ok().and_then(|hit| {
-        let response = replay(&*dialect, prompt.shape, hit, Times::default(), record)?;
+        let response = replay(house, &*dialect, prompt.shape, hit, Times::default(), record)?;
         Some((response, hit.kind))
     });
     if let Some((response, HitKind::Exact)) = served {
@@ -194,6 +215,7 @@ async fn story(
         plan,
         head: parts.clone(),
         body,
+        _reserved: Arc::new(reserved),
         tags: control.tags.clone(),
         items,
         known: known.as_ref().err().copied().flatten(),
@@ -234,6 +256,7 @@ fn refresh(errand: &Arc<Errand>) {
 
 /// A kept answer in the shape that the client asked for; `None` where it cannot have that shape.
 fn replay(
+    house: &House,
     dialect: &dyn Dialect,
     wanted: Shape,
     hit: &Hit,
@@ -261,7 +284,24 @@ fn replay(
     let same = entry.shape == wanted;
     let kind = if same { &entry.content_type } else { dialect.content_type(wanted) };
     let more = dialect.header(&body, kind);
-    Some(report::hit(hit, kind, more, body))
+    Some(report::hit(hit, kind, more, staged(house, dialect, wanted, hit, body)))
+}
+
+/// A replay's body as `cache.replay` wants it.
+fn staged(house: &House, dialect: &dyn Dialect, shape: Shape, hit: &Hit, body: Bytes) -> Body {
+    let cache = &house.config.cache;
+    let dress = Dress {
+        fresh: cache.replay_identity == Identity::Fresh,
+        uncounted: cache.replay_usage == ReplayUsage::Zero,
+    };
+    let verbatim = !dress.fresh && !dress.uncounted;
+    let body = if verbatim { body } else { dressed(dialect, shape, &body, dress) };
+    match cache.replay {
+        Replay::Recorded if shape.is_events() => {
+            Body::paced(body, Duration::from_millis(hit.entry.upstream_ms))
+        }
+        Replay::Recorded | Replay::Paced | Replay::Instant => Body::whole(body),
+    }
 }
 
 /// `Cache-Control: only-if-cached`: the cache's answer or none (RFC 9111, 5.2.1.7).
@@ -273,7 +313,7 @@ async fn only_if_cached(
     note(record, search.times);
     let served = search.outcome.map_err(Reason::name).and_then(|hit| {
         let shape = errand.prompt.shape;
-        replay(&*errand.dialect, shape, &hit, search.times, record)
+        replay(&errand.house, &*errand.dialect, shape, &hit, search.times, record)
             .ok_or(Reason::UsageUnknown.name())
     });
     served.map_err(|reason| {
@@ -309,7 +349,9 @@ async fn board(mut errand: Arc<Errand>, record: &mut RecordGuard) -> Result<Resp
             // Whoever leads may have asked for less than we do (`x-reprise-mode`, `max-age`).
             Course::Hit(hit, _) if !house.cache.allows(&hit, &errand.plan) => {}
             Course::Hit(hit, times) => {
-                if let Some(response) = replay(&*errand.dialect, shape, &hit, times, record) {
+                if let Some(response) =
+                    replay(&errand.house, &*errand.dialect, shape, &hit, times, record)
+                {
                     return Ok(response);
                 }
                 // It lacks what this shape needs: only a fresh answer, for this client alone, has
@@ -369,7 +411,14 @@ async fn other_shape(
 ) -> Option<Response<Body>> {
     let Landing::Kept(entry) = passenger.landing().await else { return None };
     let hit = Hit { entry, kind: HitKind::Exact };
-    let response = replay(&*errand.dialect, errand.prompt.shape, &hit, Times::default(), record)?;
+    let response = replay(
+        &errand.house,
+        &*errand.dialect,
+        errand.prompt.shape,
+        &hit,
+        Times::default(),
+        record,
+    )?;
     record.outcome = Outcome::Collapsed;
     let (mut head, body) = response.into_parts();
     report::collapsed(&mut head.headers);

@@ -65,6 +65,8 @@ pub enum Kind {
     LifetimeTimeout,
     /// The upstream ended its answer before it was complete.
     Cut,
+    /// Too many requests of one tenant in a minute.
+    RateLimited,
     /// Too many requests at once.
     Overloaded,
     /// The process is shutting down.
@@ -76,7 +78,7 @@ pub enum Kind {
 impl Kind {
     /// All of them, in the order of their discriminants: a metric that exists at zero from the start
     /// shows its first increment as one.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::BadRequest,
         Self::MethodNotAllowed,
         Self::BodyTooLarge,
@@ -92,6 +94,7 @@ impl Kind {
         Self::IdleTimeout,
         Self::LifetimeTimeout,
         Self::Cut,
+        Self::RateLimited,
         Self::Overloaded,
         Self::Draining,
         Self::Internal,
@@ -115,6 +118,7 @@ impl Kind {
             Self::IdleTimeout => "upstream_idle_timeout",
             Self::LifetimeTimeout => "upstream_lifetime_timeout",
             Self::Cut => "upstream_cut",
+            Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::Draining => "draining",
             Self::Internal => "internal",
@@ -129,6 +133,7 @@ impl Kind {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Connect | Self::Reset | Self::Cut => StatusCode::BAD_GATEWAY,
             Self::OnlyIfCached
             | Self::ConnectTimeout
@@ -150,7 +155,8 @@ impl Kind {
             | Self::BodyTimeout
             | Self::BodyAborted
             | Self::OnlyIfCached
-            | Self::NoRoute => Whose::Client,
+            | Self::NoRoute
+            | Self::RateLimited => Whose::Client,
             Self::Connect
             | Self::ConnectTimeout
             | Self::Reset

@@ -15,8 +15,11 @@ pub mod admission;
 pub mod body;
 mod connection;
 pub mod hygiene;
+mod inherited;
 mod listen;
 mod pace;
+pub mod proxy_protocol;
+pub mod quota;
 mod serve;
 mod stall;
 pub mod tenant;
@@ -33,12 +36,13 @@ use tokio_util::sync::CancellationToken;
 
 use self::listen::Listener;
 pub use self::{
+    inherited::Inherited,
     listen::BindError,
     serve::{Drained, Tally},
     tls::TlsInfo,
 };
 use crate::{
-    config::{Config, Limits},
+    config::{Config, Limits, Trusted},
     fault::Fault,
 };
 
@@ -128,6 +132,8 @@ impl fmt::Display for Address {
 pub struct Front {
     listeners: Vec<Listener>,
     limits: Limits,
+    /// From whom connections begin with the PROXY protocol.
+    proxies: Option<Trusted>,
     drain_deadline: Duration,
     tls: Option<Arc<tls::ServerTls>>,
     tally: Arc<Tally>,
@@ -135,15 +141,16 @@ pub struct Front {
 
 impl Front {
     /// Binds every listener of `config.listen` except the admin one. All or nothing: on an error no
-    /// port stays bound and no socket file stays behind.
-    pub async fn bind(config: &Config) -> Result<Self, BindError> {
+    /// port stays bound and no socket file stays behind. What is `inherited` need not be bound.
+    pub async fn bind(config: &Config, inherited: &mut Inherited) -> Result<Self, BindError> {
         let tls = match config.listen.https {
             Some(_) => Some(Arc::new(tls::ServerTls::new(&config.tls, config.limits.connections)?)),
             None => None,
         };
         Ok(Self {
-            listeners: listen::bind_all(&config.listen).await?,
+            listeners: listen::bind_all(&config.listen, inherited).await?,
             limits: config.limits.clone(),
+            proxies: config.listen.proxy_protocol.then(|| config.listen.trusted.clone()),
             drain_deadline: config.drain.deadline.get(),
             tls,
             tally: Arc::default(),

@@ -4,15 +4,19 @@
 //! request's admission and its place aboard a flight to its end; and it says, exactly once, how it
 //! ended.
 
+mod paced;
+
 use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
+use self::paced::Paced;
 use crate::{
     cache::flight::{Landing, Passenger, log::Reader},
     fault::{Fault, Kind, Whose},
@@ -40,6 +44,8 @@ enum Source<H> {
     Flight(Following<H>),
     /// The upstream's body, untouched.
     Direct(Box<ReplyBody>),
+    /// Everything is here, and let go piece by piece.
+    Paced(Paced),
     /// The dialect's word for a failed stream was sent; now the connection is broken off.
     Broken(Fault),
     Over,
@@ -61,6 +67,11 @@ impl<H> Body<H> {
     /// A body that is all here.
     pub fn whole(bytes: Bytes) -> Self {
         Self::of(Source::Whole(bytes))
+    }
+
+    /// A body of events that is all here, let go evenly over `total`.
+    pub fn paced(bytes: Bytes, total: Duration) -> Self {
+        Self::of(Source::Paced(Paced::new(&bytes, total)))
     }
 
     /// A body that follows a flight.
@@ -162,6 +173,10 @@ impl<H: Send + Sync + 'static> HttpBody for Body<H> {
                 body.end = Some(BodyEnd::Complete);
                 if bytes.is_empty() { Poll::Ready(None) } else { body.deliver(bytes) }
             }
+            Source::Paced(paced) => match ready!(paced.poll_next(context)) {
+                Some(piece) => body.deliver(piece),
+                None => body.complete(),
+            },
             Source::Flight(place) => match ready!(place.reader.poll_next(context)) {
                 Some(Ok(bytes)) => {
                     place.left = place.left.map(|left| left.saturating_sub(bytes.len() as u64));
@@ -190,6 +205,7 @@ impl<H: Send + Sync + 'static> HttpBody for Body<H> {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Whole(bytes) => bytes.is_empty(),
+            Source::Paced(paced) => paced.left() == 0,
             Source::Direct(body) => body.is_end_stream(),
             Source::Over => true,
             Source::Flight(_) | Source::Broken(_) => false,
@@ -199,6 +215,7 @@ impl<H: Send + Sync + 'static> HttpBody for Body<H> {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Paced(paced) => SizeHint::with_exact(paced.left()),
             Source::Direct(body) => body.size_hint(),
             Source::Over => SizeHint::with_exact(0),
             Source::Flight(_) | Source::Broken(_) => SizeHint::default(),
@@ -211,6 +228,7 @@ impl<H> Drop for Body<H> {
         // A body whose last byte is out (or that has none: HEAD, 204) is not asked for its end.
         let empty = match &self.source {
             Source::Whole(bytes) => bytes.is_empty(),
+            Source::Paced(paced) => paced.left() == 0,
             Source::Direct(body) => body.is_end_stream(),
             Source::Flight(place) => place.left == Some(0),
             Source::Broken(_) | Source::Over => false,

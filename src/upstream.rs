@@ -25,6 +25,7 @@ mod hedge;
 mod http1;
 mod http2;
 mod in_flight;
+mod line;
 mod load;
 mod open;
 mod outgoing;
@@ -39,11 +40,13 @@ pub mod sight;
 mod socket;
 mod tls;
 mod unanswered;
+mod upgrade;
 mod upkeep;
 mod verdict;
 mod watchdog;
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -62,10 +65,11 @@ pub use self::{
     outgoing::Outgoing,
     reply::{Reply, ReplyBody, Timing},
     send::Call,
+    upgrade::{Answered, Tunnel},
 };
 use self::{
-    balance::Balance, budget::Budget, hedge::Hedge, replica::Replica, route::Table, tls::ClientTls,
-    upkeep::Upkeep,
+    balance::Balance, budget::Budget, hedge::Hedge, line::Line, replica::Replica, route::Table,
+    tls::ClientTls, upkeep::Upkeep,
 };
 use crate::{
     config::{self, Config},
@@ -104,11 +108,14 @@ struct Opened {
 pub struct Upstream {
     name: Arc<str>,
     dialects: Dialects,
+    aliases: BTreeMap<String, String>,
     replicas: Vec<Arc<Replica>>,
     balance: Balance,
     /// Exchanges that may be sent again.
     budget: Budget,
     hedge: Option<Hedge>,
+    /// Where only so many exchanges may run at once.
+    line: Option<Line>,
     /// Exchanges that went on to another upstream.
     failed_over: AtomicU64,
     /// What active checks ask for, if they are on.
@@ -243,6 +250,11 @@ impl Upstream {
         &self.dialects
     }
 
+    /// What a model is called here, if that is not what clients call it.
+    pub fn alias(&self, model: &str) -> Option<&str> {
+        self.aliases.get(model).map(String::as_str)
+    }
+
     /// Each replica in numbers.
     pub fn report(&self) -> Vec<ReplicaReport> {
         self.replicas.iter().map(|replica| replica.report()).collect()
@@ -268,6 +280,11 @@ impl Upstream {
     /// Exchanges that went on to another upstream, since the start.
     pub fn failovers_total(&self) -> u64 {
         self.failed_over.load(Relaxed)
+    }
+
+    /// Requests that wait in line for their turn, and requests that were refused one.
+    pub fn waiting(&self) -> (usize, u64) {
+        self.line.as_ref().map_or((0, 0), Line::counts)
     }
 
     /// Exchanges that a second replica was asked for because the first was slow, since the start.

@@ -14,7 +14,8 @@ pub mod cohere;
 mod conversation;
 pub mod custom;
 pub mod dialects;
-mod framing;
+pub mod dress;
+pub mod framing;
 pub mod gemini;
 mod hearing;
 pub mod json;
@@ -32,6 +33,7 @@ use std::{borrow::Cow, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use self::dress::Marks;
 use crate::fault::Fault;
 
 /// In which form an answer travels.
@@ -333,6 +335,11 @@ pub trait Dialect: Send + Sync + 'static {
             Shape::Whole | Shape::Array => "application/json",
             Shape::Stream { .. } => "text/event-stream; charset=utf-8",
         }
+    }
+
+    /// Where an answer says something about itself.
+    fn marks(&self) -> Marks<'_> {
+        Marks::default()
     }
 
     /// A header beside the content type without which a replayed body cannot be read.

@@ -17,6 +17,8 @@ use crate::{
     exchange::House,
     front::{
         admission::Admission,
+        body::Room,
+        quota::Quotas,
         tenant::{Tenants, tenant_key},
     },
     observe::{AccessLog, Observer, PriceTable, Promise, Prompts, Settings, trace::Exporter},
@@ -64,6 +66,8 @@ pub(super) async fn house(
     let house = House {
         tenants: Tenants::new(config.cache.scope.clone(), key),
         admission: Admission::new(config.limits.requests),
+        quotas: Quotas::default(),
+        bodies: Room::new(config.limits.bodies_bytes.bytes()),
         cache: Arc::new(cache),
         flights: Flights::new(flight_bytes, config.cache.flights_bytes.bytes()),
         upstreams,

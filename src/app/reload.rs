@@ -87,6 +87,7 @@ impl Reloader {
         }
         next.config = config;
         next.admission.resize(next.config.limits.requests);
+        next.bodies.resize(next.config.limits.bodies_bytes.bytes());
         next.cache.configure(next.config.cache.clone());
         if let Some((tls, loaded)) = certificates {
             tls.publish(loaded);

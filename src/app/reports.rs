@@ -98,6 +98,8 @@ impl Sources for Reports {
             replicas: upstream.report().into_iter().map(replica).collect(),
             failovers_total: upstream.failovers_total(),
             hedges_total: upstream.hedges_total(),
+            waiting: upstream.waiting().0 as u64,
+            refused_total: upstream.waiting().1,
         };
         self.house().upstreams.all().iter().map(upstream).collect()
     }
@@ -134,6 +136,7 @@ impl Sources for Reports {
             handshake_failures_total: self.tally.handshake_failures(),
             stalls_total: self.tally.stalls(),
             requests: self.house().admission.in_flight() as u64,
+            bodies_bytes: self.house().bodies.taken() as u64,
             certificates: tls.map_or([0; 2], |tls| [tls.done(), tls.failed()]),
             configurations: [reloads, reloads_refused],
         }

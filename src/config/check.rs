@@ -6,7 +6,7 @@ use http::{Uri, uri::Scheme};
 
 use crate::cache::guards::Guard;
 
-use super::{Config, Family, Judge, Span, Store, Upstream};
+use super::{Config, Family, Judge, Span, Store, Trusted, Upstream};
 
 /// Every violated rule, as (key, message). Also settles what one setting implies for another.
 pub(super) fn all(config: &mut Config) -> Vec<(String, String)> {
@@ -66,6 +66,9 @@ fn listen(config: &mut Config, wrong: &mut Wrong) {
     let listen = &config.listen;
     if listen.http.is_none() && listen.https.is_none() && listen.unix.is_none() {
         say(wrong, "listen", "nothing to listen on: set listen.http, listen.https or listen.unix");
+    }
+    if listen.proxy_protocol && listen.trusted == Trusted::default() {
+        say(wrong, "listen.proxy_protocol", "needs listen.trusted: from whom it is believed");
     }
     if listen.https.is_some() && !tls.self_signed && (tls.cert.is_none() || tls.key.is_none()) {
         say(
@@ -176,6 +179,14 @@ fn failover(upstreams: &[Upstream], wrong: &mut Wrong) {
 /// A base URL: http or https, a host, maybe a path, nothing behind it.
 fn base_url(url: &str) -> Result<(), String> {
     let expected = || format!("expected a URL such as \"http://127.0.0.1:8000\", not \"{url}\"");
+    if let Some(path) = url.strip_prefix("unix:") {
+        return match path.starts_with('/') && !path.ends_with('/') {
+            true => Ok(()),
+            false => Err(format!(
+                "expected a socket's path as in \"unix:/run/vllm.sock\", not \"{url}\""
+            )),
+        };
+    }
     let uri: Uri = url.parse().map_err(|_| expected())?;
     let known = uri.scheme() == Some(&Scheme::HTTP) || uri.scheme() == Some(&Scheme::HTTPS);
     if !known || uri.host().is_none_or(str::is_empty) || uri.query().is_some() {
@@ -320,6 +331,9 @@ fn limits(config: &Config, wrong: &mut Wrong) {
     if config.limits.header_count > 1000 {
         say(wrong, "limits.header_count", "is at most 1000");
     }
+    if config.limits.bodies_bytes < config.limits.body_bytes {
+        say(wrong, "limits.bodies_bytes", "must not be smaller than limits.body_bytes");
+    }
     if config.limits.header_bytes.0 < 8192 {
         say(wrong, "limits.header_bytes", "must be at least 8KiB: real clients need as much");
     }
@@ -331,7 +345,7 @@ fn limits(config: &Config, wrong: &mut Wrong) {
 
 /// Durations that stop the service when they are zero.
 fn durations(config: &Config, wrong: &mut Wrong) {
-    let never_zero: [(&str, Span); 16] = [
+    let never_zero: [(&str, Span); 17] = [
         ("limits.header_time", config.limits.header_time),
         ("limits.handshake_time", config.limits.handshake_time),
         ("limits.body_idle", config.limits.body_idle),
@@ -343,6 +357,7 @@ fn durations(config: &Config, wrong: &mut Wrong) {
         ("timeouts.first_token", config.timeouts.first_token),
         ("timeouts.idle", config.timeouts.idle),
         ("timeouts.lifetime", config.timeouts.lifetime),
+        ("timeouts.tunnel_idle", config.timeouts.tunnel_idle),
         ("timeouts.pool_idle", config.timeouts.pool_idle),
         ("cache.ttl", config.cache.ttl),
         ("cache.semantic.lookup_deadline", config.cache.semantic.lookup_deadline),

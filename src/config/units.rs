@@ -1,11 +1,11 @@
 //! Durations and sizes as people write them, and strings that may be empty to mean "not set".
 
-use std::{collections::BTreeMap, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, de::Error};
 
-use super::{Headers, ScopeRule};
+use super::{Headers, ScopeRule, Trusted};
 
 /// A duration written as `"250ms"`, `"5s"`, `"10m"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,6 +108,26 @@ impl<'de> Deserialize<'de> for Headers {
             Ok((name, value))
         };
         pairs.into_iter().map(parse).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Trusted {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut trusted = Self::default();
+        for text in Vec::<String>::deserialize(from)? {
+            if text == "unix" {
+                trusted.unix = true;
+                continue;
+            }
+            let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(Into::into));
+            trusted.networks.push(network.map_err(|_| {
+                D::Error::custom(format!(
+                    "expected an address, a network such as \"10.0.0.0/8\", or \"unix\", not \
+                     \"{text}\""
+                ))
+            })?);
+        }
+        Ok(trusted)
     }
 }
 

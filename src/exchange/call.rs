@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{Method, header, request::Parts};
+use serde_json::value::RawValue;
 
 use super::House;
 use crate::{
@@ -48,6 +50,38 @@ pub(super) fn call<'a>(house: &'a House, parts: &'a Parts, body: &'a [u8]) -> Ca
     Call { path: parts.uri.path(), query, headers: &parts.headers, body, rules }
 }
 
+/// The request with the model's name that its upstream knows, where that is another one: one of the
+/// few places where a body is not the client's own, because its operator said so.
+pub(super) fn renamed(
+    house: &House,
+    upstream: &Upstream,
+    dialect: &dyn Dialect,
+    parts: &Parts,
+    (body, prompt): (Bytes, Prompt),
+) -> (Bytes, Prompt) {
+    let Some(name) = upstream.alias(&prompt.model) else { return (body, prompt) };
+    let Some(body_here) = with_model(&body, name) else { return (body, prompt) };
+    match dialect.read(call(house, parts, &body_here)) {
+        Ok(prompt_here) => (body_here, prompt_here),
+        Err(_) => (body, prompt),
+    }
+}
+
+/// The body with another `model`, every other byte as it was.
+fn with_model(body: &Bytes, name: &str) -> Option<Bytes> {
+    #[derive(serde::Deserialize)]
+    struct Named<'b> {
+        #[serde(borrow)]
+        model: &'b RawValue,
+    }
+    let named: Named<'_> = serde_json::from_slice(body).ok()?;
+    let value = named.model.get().as_bytes();
+    let begin = value.as_ptr() as usize - body.as_ptr() as usize;
+    let (before, after) = (body.get(..begin)?, body.get(begin + value.len()..)?);
+    let name = serde_json::to_vec(name).ok()?;
+    Some(Bytes::from([before, &name, after].concat()))
+}
+
 /// Everything that a key is made of, but for the prompt.
 pub(super) struct Keying<'a> {
     pub(super) house: &'a House,
@@ -78,5 +112,21 @@ impl Keying<'_> {
         };
         let address = self.peer.address().map(|address| address.ip());
         Key { principal: self.house.tenants.principal(headers, address), ..key }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_models_name_is_written_anew() {
+        let body =
+            Bytes::from_static(b"{ \"x\": {\"model\": 1}, \"model\" :\"a\\u0062\" , \"y\":[1.0] }");
+        let there = with_model(&body, "c\"d").unwrap();
+        assert_eq!(&there[..], br#"{ "x": {"model": 1}, "model" :"c\"d" , "y":[1.0] }"#);
+        for none in ["{}", "[]", "", "{\"model\""] {
+            assert_eq!(with_model(&Bytes::from(none), "x"), None);
+        }
     }
 }

@@ -52,7 +52,7 @@ impl House {
         *request.headers_mut() = asked.headers;
         request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_static("reprise"));
         let (mut parts, ()) = request.into_parts();
-        hygiene::request(&mut parts, &peer)?;
+        hygiene::request(&mut parts, &peer, &self.config.listen.trusted)?;
         let upstream = routing::route(self, &parts, None)?;
         let spoken = upstream.dialects().at(parts.uri.path());
         let mut told = Told {

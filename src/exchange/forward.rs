@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Response, request::Parts};
+use http::{HeaderValue, Response, header, request::Parts};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
@@ -30,7 +30,11 @@ pub(super) async fn pass_through(
     }
     record.reason = Some(reason.name());
     hygiene::strip_control(&mut parts.headers);
-    let idle = house.config.limits.body_idle.get();
+    // A call of gRPC may listen for long before it says more.
+    let idle = match is_grpc(parts) {
+        true => house.config.timeouts.lifetime.get(),
+        false => house.config.limits.body_idle.get(),
+    };
     let body = Outgoing::Stream(Upload::new(incoming, idle).boxed());
     let reply = upstream.send(parts.clone(), body).await?;
     Ok(passed(reply, reason, record))
@@ -50,6 +54,12 @@ pub(super) async fn forward(
     let errand = routing::Errand { head: parts, body: &body, call: None };
     let reply = routing::ask(house, upstream, errand).await?;
     Ok(passed(reply, reason, record))
+}
+
+/// Source: gRPC over HTTP/2, "Content-Type".
+fn is_grpc(parts: &Parts) -> bool {
+    let kind = parts.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }
 
 fn passed(reply: Reply, reason: Reason, record: &mut RecordGuard) -> Response<Body> {

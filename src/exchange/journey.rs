@@ -32,7 +32,7 @@ use crate::{
         verdict::{Placement, Ruling},
     },
     fault::Fault,
-    front::hygiene,
+    front::{body::Reserved, hygiene},
     observe::TraceContext,
     upstream::{Call, Prefix, Reply, ReplyBody, Timing, Upstream},
     wire::{Dialect, NotStorable, Prompt},
@@ -52,6 +52,8 @@ pub(super) struct Errand {
     pub(super) plan: Plan,
     pub(super) head: Parts,
     pub(super) body: Bytes,
+    /// The body's part of the room for all of them.
+    pub(super) _reserved: Arc<Reserved>,
     pub(super) tags: Vec<String>,
     /// The inputs of a batch, each as it would be asked alone.
     pub(super) items: Arc<[Item]>,
@@ -157,6 +159,11 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
     let took = begun.elapsed();
     match drained {
         Drained::Kept(answer) => {
+            if let Some(usage) = answer.usage {
+                let limits = &errand.house.config.limits;
+                let used = usage.prompt.saturating_add(usage.completion);
+                errand.house.quotas.spend(&errand.key.tenant, used, limits);
+            }
             let text = answer.text.clone();
             let item = Item { key: errand.key.clone(), prompt: errand.prompt.clone() };
             let mut entry = entry(&errand, &item, answer, content_type, took);
@@ -213,6 +220,7 @@ pub(super) async fn ask(errand: &Errand) -> Result<Reply, Fault> {
     let all = std::iter::once(&errand.upstream).chain(upstreams.after(&errand.upstream));
     let prefix = all.into_iter().any(|upstream| upstream.uses_prefix());
     let call = Call {
+        tenant: &errand.key.tenant,
         prefix: prefix.then(|| Prefix::of([errand.prompt.opening.as_slice()])),
         ears: shape.is_events().then_some((dialect, shape)),
     };

@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header, response::Parts};
+use http_body::Body as _;
 use sfv::{Integer, ListSerializer, TokenRef, key_ref, token_ref};
 
 use super::{AnswerHead, Body};
@@ -32,7 +33,7 @@ pub(super) fn hit(
     hit: &Hit,
     content_type: &str,
     more: Option<(HeaderName, HeaderValue)>,
-    body: Bytes,
+    body: Body,
 ) -> Response<Body> {
     let now = now_ms();
     let mut headers = HeaderMap::with_capacity(10);
@@ -41,7 +42,7 @@ pub(super) fn hit(
         header::CONTENT_TYPE,
         content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")),
     );
-    headers.insert(header::CONTENT_LENGTH, body.len().into());
+    headers.insert(header::CONTENT_LENGTH, body.size_hint().lower().into());
     headers.extend(more);
     streaming(&mut headers);
     headers.insert(header::AGE, hit.entry.age(now).as_secs().into());
@@ -63,7 +64,7 @@ pub(super) fn hit(
         .parameter(key_ref("ttl"), ttl)
         .parameter(key_ref("detail"), detail);
     append(&mut headers, list);
-    let mut response = Response::new(Body::whole(body));
+    let mut response = Response::new(body);
     *response.headers_mut() = headers;
     response
 }

@@ -6,6 +6,10 @@
 
 use std::{
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -50,18 +54,79 @@ impl From<&Limits> for BodyLimits {
     }
 }
 
+/// Room for the bodies of all requests together: a limit for each alone, times as many as may be
+/// inside, is more memory than anybody has. Clones are the same room.
+#[derive(Clone, Debug)]
+pub struct Room(Arc<Space>);
+
+#[derive(Debug)]
+struct Space {
+    limit: AtomicUsize,
+    taken: AtomicUsize,
+}
+
+/// What one body takes of the room. Hold it for as long as the body.
+#[derive(Debug)]
+pub struct Reserved {
+    space: Arc<Space>,
+    bytes: usize,
+}
+
+impl Room {
+    /// Room for so many bytes.
+    pub fn new(limit: usize) -> Self {
+        Self(Arc::new(Space { limit: AtomicUsize::new(limit), taken: AtomicUsize::new(0) }))
+    }
+
+    /// Another limit from now on. What is inside stays.
+    pub fn resize(&self, limit: usize) {
+        self.0.limit.store(limit, Relaxed);
+    }
+
+    /// Bytes in use.
+    pub fn taken(&self) -> usize {
+        self.0.taken.load(Relaxed)
+    }
+
+    fn reserve(&self) -> Reserved {
+        Reserved { space: Arc::clone(&self.0), bytes: 0 }
+    }
+}
+
+impl Reserved {
+    fn grow(&mut self, bytes: usize) -> Result<(), Fault> {
+        let taken = self.space.taken.fetch_add(bytes, Relaxed) + bytes;
+        self.bytes += bytes;
+        if taken > self.space.limit.load(Relaxed) {
+            let full = "too many request bodies at once (limits.bodies_bytes); try again";
+            return Err(Fault::new(Kind::Overloaded, full)
+                .safe_to_retry()
+                .retry_after(Duration::from_secs(1)));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.space.taken.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
 /// All bytes of `body`; trailers are ignored. A body that came in one piece is not copied.
 ///
 /// `headers` are the request's: a client that said `Expect: 100-continue` has not sent anything yet
 /// and gets its refusal without being asked to.
 ///
-/// Errors: [`Kind::BodyTooLarge`], [`Kind::BodyTimeout`], [`Kind::BodyAborted`]. The caller answers
+/// Errors: [`Kind::BodyTooLarge`], [`Kind::BodyTimeout`], [`Kind::BodyAborted`], and
+/// [`Kind::Overloaded`] when `room` is full. The caller answers
 /// at once: hyper does not notice by itself that a client has left in the middle of its own body.
 pub async fn read_whole<B>(
     headers: &HeaderMap,
     mut body: B,
     limits: BodyLimits,
-) -> Result<Bytes, Fault>
+    room: &Room,
+) -> Result<(Bytes, Reserved), Fault>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -73,11 +138,11 @@ where
         return Err(too_large(limits));
     }
     let deadline = Instant::now() + limits.total;
-    let mut whole = Whole::Nothing;
+    let (mut whole, mut reserved) = (Whole::Nothing, room.reserve());
     loop {
         let patience = deadline.min(Instant::now() + limits.idle);
         let piece = match timeout_at(patience, body.frame()).await {
-            Ok(None) => return Ok(whole.finish()),
+            Ok(None) => return Ok((whole.finish(), reserved)),
             Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
             Ok(Some(Err(_))) => return Err(aborted()),
             Err(_) if Instant::now() >= deadline => {
@@ -90,6 +155,7 @@ where
             discard(&mut body, limits.bytes).await;
             return Err(too_large(limits));
         }
+        reserved.grow(piece.len())?;
         whole = whole.with(piece, usize::try_from(announced).unwrap_or(0));
     }
 }

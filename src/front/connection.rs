@@ -128,7 +128,7 @@ pub(super) async fn run<I, H>(
             respond(Arc::clone(&shared), peer, request, flying)
         }
     });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
     let mut time_to_close = pin!(async {
         shared.draining.cancelled().await;
         activity.first_request().await;

@@ -16,7 +16,10 @@ use http::{
 };
 
 use super::Peer;
-use crate::fault::{Fault, Kind};
+use crate::{
+    config::Trusted,
+    fault::{Fault, Kind},
+};
 
 /// Prefix of our own control and report headers.
 pub const OURS: &str = "x-reprise-";
@@ -55,10 +58,11 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 ///
 /// Afterwards the target is in origin form (`/path?query`), there is exactly one `Host`, nothing
 /// that concerns the client's connection is left but `TE: trailers` (which an HTTP/1 upstream must
-/// not get) and `Expect`, and `X-Forwarded-For`, `-Host` and `-Proto` say what we saw.
+/// not get) and `Expect`, and `X-Forwarded-For`, `-Host` and `-Proto` say what we saw; behind what a
+/// `trusted` proxy says that it saw.
 ///
 /// Errors: [`Kind::BadRequest`], [`Kind::MethodNotAllowed`].
-pub fn request(parts: &mut Parts, peer: &Peer) -> Result<(), Fault> {
+pub fn request(parts: &mut Parts, peer: &Peer, trusted: &Trusted) -> Result<(), Fault> {
     method(&parts.method)?;
     let authority = authority(parts)?;
     parts.uri = target(&parts.uri)?;
@@ -68,14 +72,50 @@ pub fn request(parts: &mut Parts, peer: &Peer) -> Result<(), Fault> {
 
     let trailers = wants_trailers(&parts.headers);
     strip_hop_by_hop(&mut parts.headers);
+    let told = match trusted.covers(peer.address().map(|address| address.ip())) {
+        true => Told::by(&parts.headers),
+        false => Told::default(),
+    };
     strip_lookalikes(&mut parts.headers);
     if trailers {
         parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     parts.headers.insert(header::HOST, host.clone());
-    parts.headers.insert(X_FORWARDED_HOST, host);
-    forwarded(&mut parts.headers, peer);
+    parts.headers.insert(X_FORWARDED_HOST, told.host.unwrap_or(host));
+    forwarded(&mut parts.headers, peer, told.proto, told.chain);
+    if let Some(line) = told.forwarded {
+        parts.headers.insert(header::FORWARDED, line);
+    }
     Ok(())
+}
+
+/// What a trusted proxy says of its client.
+#[derive(Default)]
+struct Told {
+    host: Option<HeaderValue>,
+    proto: Option<HeaderValue>,
+    /// `X-Forwarded-For`, all its lines in one.
+    chain: Vec<u8>,
+    /// `Forwarded` (RFC 7239), all its lines in one. It goes on as it came: the proxy said it, and
+    /// what we saw stands in the other headers.
+    forwarded: Option<HeaderValue>,
+}
+
+impl Told {
+    fn by(headers: &HeaderMap) -> Self {
+        let joined = |name: HeaderName| {
+            let lines: Vec<_> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+            lines.join(&b", "[..])
+        };
+        let chain = joined(X_FORWARDED_FOR);
+        let forwarded = joined(header::FORWARDED);
+        Self {
+            host: headers.get(X_FORWARDED_HOST).cloned(),
+            proto: headers.get(X_FORWARDED_PROTO).cloned(),
+            chain,
+            forwarded: HeaderValue::from_bytes(&forwarded).ok().filter(|line| !line.is_empty()),
+        }
+    }
 }
 
 /// Makes a response from an upstream fit for the client.
@@ -261,11 +301,17 @@ fn strip_ours(headers: &mut HeaderMap) {
 }
 
 /// Says who asked, in the words that upstreams read. A unix socket's peer has no address to tell.
-fn forwarded(headers: &mut HeaderMap, peer: &Peer) {
-    let scheme = if peer.tls.is_some() { "https" } else { "http" };
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+fn forwarded(headers: &mut HeaderMap, peer: &Peer, proto: Option<HeaderValue>, mut chain: Vec<u8>) {
+    let seen = HeaderValue::from_static(if peer.tls.is_some() { "https" } else { "http" });
+    headers.insert(X_FORWARDED_PROTO, proto.unwrap_or(seen));
     if let Some(address) = peer.address().and_then(|address| address_value(address.ip())) {
-        headers.insert(X_FORWARDED_FOR, address);
+        if !chain.is_empty() {
+            chain.extend_from_slice(b", ");
+        }
+        chain.extend_from_slice(address.as_bytes());
+    }
+    if let Some(chain) = HeaderValue::from_bytes(&chain).ok().filter(|chain| !chain.is_empty()) {
+        headers.insert(X_FORWARDED_FOR, chain);
     }
 }
 

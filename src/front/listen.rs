@@ -11,7 +11,7 @@ use std::{
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
-use super::{Address, Origin, tls::TlsError};
+use super::{Address, Inherited, Origin, tls::TlsError};
 use crate::config::Listen;
 
 /// Connections that the kernel holds for us while we are at `limits.connections` or starting up.
@@ -61,7 +61,12 @@ pub enum BindError {
 pub(super) enum Listener {
     Http(TcpListener, SocketAddr),
     Https(TcpListener, SocketAddr),
-    Unix(UnixListener, SocketFile),
+    Unix {
+        listener: UnixListener,
+        path: PathBuf,
+        /// Ours to remove, unless a service manager made it.
+        _file: Option<SocketFile>,
+    },
 }
 
 /// One accepted connection.
@@ -71,27 +76,41 @@ pub(super) enum Accepted {
     Unix(UnixStream),
 }
 
-/// Binds everything but the admin listener. On an error what was bound is dropped again.
-pub(super) async fn bind_all(listen: &Listen) -> Result<Vec<Listener>, BindError> {
+/// Binds everything but the admin listener, or takes what was handed over for it. On an error what
+/// was bound is dropped again.
+pub(super) async fn bind_all(
+    listen: &Listen,
+    inherited: &mut Inherited,
+) -> Result<Vec<Listener>, BindError> {
     let mut bound = Vec::new();
     if let Some(address) = listen.http {
-        let (listener, real) = tcp("listen.http", address)?;
+        let (listener, real) = tcp("listen.http", address, inherited)?;
         bound.push(Listener::Http(listener, real));
     }
     if let Some(address) = listen.https {
-        let (listener, real) = tcp("listen.https", address)?;
+        let (listener, real) = tcp("listen.https", address, inherited)?;
         bound.push(Listener::Https(listener, real));
     }
     if let Some(path) = &listen.unix {
-        let (listener, file) =
-            unix(path).await.map_err(|source| BindError::Unix { path: path.clone(), source })?;
-        bound.push(Listener::Unix(listener, file));
+        let failed = |source| BindError::Unix { path: path.clone(), source };
+        let (listener, _file) = match inherited.take_unix(path) {
+            Some(handed) => (UnixListener::from_std(handed).map_err(failed)?, None),
+            None => unix(path).await.map(|(bound, file)| (bound, Some(file))).map_err(failed)?,
+        };
+        bound.push(Listener::Unix { listener, path: path.clone(), _file });
     }
     Ok(bound)
 }
 
-fn tcp(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
-    let bind = || {
+fn tcp(
+    key: &'static str,
+    address: SocketAddr,
+    inherited: &mut Inherited,
+) -> Result<(TcpListener, SocketAddr), BindError> {
+    let mut bind = || {
+        if let Some(handed) = inherited.take_tcp(address) {
+            return Ok((TcpListener::from_std(handed)?, address));
+        }
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         // A restart must not wait for the old process's connections in TIME_WAIT.
         socket.set_reuseaddr(true)?;
@@ -170,7 +189,7 @@ impl Listener {
         match self {
             Self::Http(_, address) => Address::Http(*address),
             Self::Https(_, address) => Address::Https(*address),
-            Self::Unix(_, file) => Address::Unix(file.path.clone()),
+            Self::Unix { path, .. } => Address::Unix(path.clone()),
         }
     }
 
@@ -185,7 +204,7 @@ impl Listener {
                 let (stream, from) = tuned(listener.accept().await?);
                 Ok((Accepted::Tls(stream), Origin::Tcp(from)))
             }
-            Self::Unix(listener, _) => {
+            Self::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
                 Ok((Accepted::Unix(stream), Origin::Unix))
             }
@@ -209,18 +228,28 @@ fn tuned((stream, from): (TcpStream, SocketAddr)) -> (TcpStream, SocketAddr) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Trusted;
 
     fn nowhere() -> Listen {
-        Listen { http: None, https: None, unix: None, admin: None }
+        Listen {
+            http: None,
+            https: None,
+            unix: None,
+            admin: None,
+            trusted: Trusted::default(),
+            proxy_protocol: false,
+        }
     }
 
     #[tokio::test]
     async fn port_zero_is_resolved_and_a_taken_port_names_its_key() {
         let listen = Listen { http: Some(([127, 0, 0, 1], 0).into()), ..nowhere() };
-        let bound = bind_all(&listen).await.unwrap();
+        let bound = bind_all(&listen, &mut Inherited::none()).await.unwrap();
         let Address::Http(real) = bound[0].address() else { panic!("not http") };
         assert_ne!(real.port(), 0);
-        let error = bind_all(&Listen { http: Some(real), ..nowhere() }).await.unwrap_err();
+        let error = bind_all(&Listen { http: Some(real), ..nowhere() }, &mut Inherited::none())
+            .await
+            .unwrap_err();
         assert!(
             error.to_string().starts_with("listen.http: cannot listen on 127.0.0.1:"),
             "{error}"
@@ -231,7 +260,10 @@ mod tests {
     async fn a_socket_file_has_mode_0660_and_goes_with_its_listener() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
-        let bound = bind_all(&Listen { unix: Some(path.clone()), ..nowhere() }).await.unwrap();
+        let bound =
+            bind_all(&Listen { unix: Some(path.clone()), ..nowhere() }, &mut Inherited::none())
+                .await
+                .unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o660);
         drop(bound);
@@ -245,14 +277,14 @@ mod tests {
         let listen = Listen { unix: Some(path.clone()), ..nowhere() };
 
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let alive = bind_all(&listen).await.unwrap();
-        let error = bind_all(&listen).await.unwrap_err();
+        let alive = bind_all(&listen, &mut Inherited::none()).await.unwrap();
+        let error = bind_all(&listen, &mut Inherited::none()).await.unwrap_err();
         assert!(error.to_string().contains("another process answers"), "{error}");
         assert!(path.exists(), "the living socket stays");
         drop(alive);
 
         std::fs::write(&path, "precious").unwrap();
-        let error = bind_all(&listen).await.unwrap_err();
+        let error = bind_all(&listen, &mut Inherited::none()).await.unwrap_err();
         assert!(error.to_string().contains("not a socket"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
     }
@@ -261,7 +293,10 @@ mod tests {
     async fn a_successors_socket_file_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
-        let ours = bind_all(&Listen { unix: Some(path.clone()), ..nowhere() }).await.unwrap();
+        let ours =
+            bind_all(&Listen { unix: Some(path.clone()), ..nowhere() }, &mut Inherited::none())
+                .await
+                .unwrap();
         // Made beside ours, so that the two cannot have the same inode.
         let beside = folder.path().join("t");
         let _successor = std::os::unix::net::UnixListener::bind(&beside).unwrap();
@@ -273,7 +308,29 @@ mod tests {
     #[tokio::test]
     async fn a_path_that_is_too_long_is_an_error_not_a_panic() {
         let path = PathBuf::from(format!("/tmp/{}", "x".repeat(300)));
-        let error = bind_all(&Listen { unix: Some(path), ..nowhere() }).await.unwrap_err();
+        let error = bind_all(&Listen { unix: Some(path), ..nowhere() }, &mut Inherited::none())
+            .await
+            .unwrap_err();
         assert!(error.to_string().starts_with("listen.unix: "), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_handed_over_is_used_for_its_address_and_outlives_us() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = tcp.local_addr().unwrap();
+        let unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let listen = Listen { http: Some(address), unix: Some(path.clone()), ..nowhere() };
+        let (kept, other) = (tcp.try_clone().unwrap(), unix.try_clone().unwrap());
+        let mut inherited = Inherited::of(vec![kept], vec![other]);
+        let bound = bind_all(&listen, &mut inherited).await.unwrap();
+        assert!(inherited.is_empty());
+        assert_eq!(bound[0].address(), Address::Http(address));
+        drop(bound);
+        assert!(path.exists(), "the service manager's file stays");
+        // Still listening: this would be refused otherwise.
+        TcpStream::connect(address).await.unwrap();
+        UnixStream::connect(&path).await.unwrap();
     }
 }

@@ -11,17 +11,21 @@ use std::{
 
 use futures_util::future::join_all;
 use hyper_util::server::conn::auto::Builder;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Front, Handler, Origin, Peer, Signals, connection,
     listen::{Accepted, Listener},
     pace::Streams,
+    proxy_protocol,
     stall::Stall,
     tls::{self, ServerTls},
 };
-use crate::config::Limits;
+use crate::config::{Limits, Trusted};
 
 /// A handshake is a millisecond of a core and some 30 KiB. As many as this may be under way; more
 /// wait, inside their own `limits.handshake_time`, so that a flood of half-open handshakes is shed
@@ -59,7 +63,7 @@ impl Tally {
         self.open.load(Ordering::Acquire)
     }
 
-    /// TLS handshakes that failed or took too long.
+    /// TLS handshakes and PROXY headers that failed or took too long.
     pub fn handshake_failures(&self) -> u64 {
         self.handshake_failures.load(Ordering::Relaxed)
     }
@@ -78,6 +82,7 @@ impl Tally {
 pub(super) struct Shared<H> {
     pub(super) handler: H,
     pub(super) limits: Limits,
+    proxies: Option<Trusted>,
     /// Time to finish up.
     pub(super) draining: CancellationToken,
     /// Both protocols, told apart by the first bytes.
@@ -93,7 +98,7 @@ pub(super) struct Shared<H> {
 }
 
 pub(super) async fn run<H: Handler>(front: Front, handler: H, signals: Signals) -> Drained {
-    let Front { listeners, limits, drain_deadline, tls, tally } = front;
+    let Front { listeners, limits, proxies, drain_deadline, tls, tally } = front;
     let (tracker, cut) = (TaskTracker::new(), CancellationToken::new());
     let streams = Streams {
         tracker: tracker.clone(),
@@ -112,6 +117,7 @@ pub(super) async fn run<H: Handler>(front: Front, handler: H, signals: Signals) 
         // Each listener takes its slot before it accepts; an idle one must not starve the others.
         slots: Arc::new(Semaphore::new(limits.connections + listeners.len().saturating_sub(1))),
         limits,
+        proxies,
         tracker,
         cut,
         tally,
@@ -179,17 +185,18 @@ fn spawn<H: Handler>(
 
 async fn serve<H: Handler>(socket: Accepted, origin: Origin, shared: &Arc<Shared<H>>) {
     let stall = shared.limits.write_stall.get();
-    let clear = Peer { origin, tls: None };
     match socket {
         Accepted::Tcp(stream) => {
+            let Some((stream, origin)) = announced(stream, origin, shared).await else { return };
             let io = Stall::new(stream, stall, Arc::clone(&shared.tally));
-            connection::run(io, clear, &shared.either, shared).await;
+            connection::run(io, Peer { origin, tls: None }, &shared.either, shared).await;
         }
         Accepted::Unix(stream) => {
             let io = Stall::new(stream, stall, Arc::clone(&shared.tally));
-            connection::run(io, clear, &shared.either, shared).await;
+            connection::run(io, Peer { origin, tls: None }, &shared.either, shared).await;
         }
         Accepted::Tls(stream) => {
+            let Some((stream, origin)) = announced(stream, origin, shared).await else { return };
             let io = Stall::new(stream, stall, Arc::clone(&shared.tally));
             // Boxed: a TLS stream is large and would make every connection's future so.
             Box::pin(serve_tls(io, origin, shared)).await;
@@ -197,11 +204,41 @@ async fn serve<H: Handler>(socket: Accepted, origin: Origin, shared: &Arc<Shared
     }
 }
 
-async fn serve_tls<H: Handler>(
-    io: Stall<tokio::net::TcpStream>,
+/// The connection behind its PROXY header, where a trusted proxy sends one, and whose it is; `None`
+/// if there is none although there should be. Its time counts as part of a handshake.
+async fn announced<H>(
+    mut stream: TcpStream,
     origin: Origin,
-    shared: &Arc<Shared<H>>,
-) {
+    shared: &Shared<H>,
+) -> Option<(TcpStream, Origin)> {
+    let from = match origin {
+        Origin::Tcp(address) => Some(address.ip()),
+        Origin::Unix => None,
+    };
+    if !shared.proxies.as_ref().is_some_and(|proxies| proxies.covers(from)) {
+        return Some((stream, origin));
+    }
+    let limit = shared.limits.handshake_time.get();
+    let told = tokio::select! {
+        told = tokio::time::timeout(limit, proxy_protocol::read(&mut stream)) => told,
+        () = shared.draining.cancelled() => return None,
+    };
+    match told {
+        Ok(Ok(client)) => Some((stream, client.map_or(origin, Origin::Tcp))),
+        Ok(Err(error)) => {
+            shared.tally.handshake_failures.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(%error, ?origin, "no PROXY header");
+            None
+        }
+        Err(_) => {
+            shared.tally.handshake_failures.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(?origin, "the PROXY header took too long");
+            None
+        }
+    }
+}
+
+async fn serve_tls<H: Handler>(io: Stall<TcpStream>, origin: Origin, shared: &Arc<Shared<H>>) {
     let Some(tls) = &shared.tls else { return };
     let handshake = tokio::time::timeout(shared.limits.handshake_time.get(), async {
         let _slot = shared.handshakes.acquire().await;

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{body::BodyLimits, *};
-use crate::config::{self, Overrides, Size, Span};
+use crate::config::{self, Overrides, Size, Span, Trusted};
 
 /// A front under test and the strings to pull.
 struct Served {
@@ -60,7 +60,7 @@ fn millis(duration: u64) -> Span {
 }
 
 async fn serve(config: &Config) -> Served {
-    let front = Front::bind(config).await.unwrap();
+    let front = Front::bind(config, &mut Inherited::none()).await.unwrap();
     let stage = Arc::new(Stage {
         requests: AtomicUsize::new(0),
         waiting: Notify::new(),
@@ -163,10 +163,13 @@ impl ByPath {
         request: Request<Incoming>,
     ) -> Result<Response<TestBody>, Fault> {
         let (mut parts, body) = request.into_parts();
-        hygiene::request(&mut parts, &peer)?;
+        hygiene::request(&mut parts, &peer, &Trusted::default())?;
         let said = match parts.uri.path() {
             "/peer" => text(format!("{:?} {:?} {:?}", parts.version, peer.origin, peer.tls)),
-            "/echo" => text(body::read_whole(&parts.headers, body, self.limits).await?),
+            "/echo" => {
+                let room = body::Room::new(1 << 30);
+                text(body::read_whole(&parts.headers, body, self.limits, &room).await?.0)
+            }
             "/wait" => {
                 self.stage.waiting.notify_one();
                 self.stage.go.acquire().await.unwrap().forget();

@@ -62,6 +62,8 @@ pub struct FrontReport {
     pub stalls_total: u64,
     /// Requests in flight, each to the end of its body.
     pub requests: u64,
+    /// Bytes of request bodies that are held.
+    pub bodies_bytes: u64,
     /// New certificates: taken over, refused.
     pub certificates: [u64; 2],
     /// Reloads of the configuration: applied, refused.
@@ -128,6 +130,10 @@ pub struct UpstreamReport {
     pub failovers_total: u64,
     /// Exchanges that a second replica was asked for because the first was slow.
     pub hedges_total: u64,
+    /// Requests that wait in line for their turn.
+    pub waiting: u64,
+    /// Requests that were refused a turn.
+    pub refused_total: u64,
 }
 
 /// One replica of an upstream.
@@ -200,6 +206,8 @@ fn front(out: &mut Sampled, report: &FrontReport) -> Done {
         "Requests inside, each to the end of its body.",
         report.requests,
     )?;
+    let help = "Bytes of request bodies that are held.";
+    out.gauge("reprise_request_bodies_bytes", help, report.bodies_bytes)?;
     let help = "Client connections accepted.";
     out.counter("reprise_client_connections_total", help, report.accepted_total)?;
     let help = "TLS handshakes that failed or took too long.";
@@ -295,6 +303,18 @@ fn upstreams(out: &mut Sampled, reports: &[UpstreamReport]) -> Done {
     let help = "Exchanges that a second replica was asked for because the first was slow.";
     let values = whole(|upstream| upstream.hedges_total);
     out.labelled(Family::Counter, "reprise_upstream_hedges_total", help, &["route"], values)?;
+    let help = "Requests that wait in line for their turn at the upstream.";
+    let values = whole(|upstream| upstream.waiting);
+    out.labelled(Family::Gauge, "reprise_upstream_queue", help, &["route"], values)?;
+    let help = "Requests that were refused a turn at the upstream.";
+    let values = whole(|upstream| upstream.refused_total);
+    out.labelled(
+        Family::Counter,
+        "reprise_upstream_queue_refused_total",
+        help,
+        &["route"],
+        values,
+    )?;
     let each = |value: fn(&ReplicaReport) -> u64| -> Vec<(Vec<String>, f64)> {
         let series = |upstream: &UpstreamReport, replica: &ReplicaReport| {
             (vec![upstream.name.clone(), replica.url.clone()], value(replica) as f64)

@@ -1,14 +1,15 @@
-//! From a replica's address to an open socket: DNS, TCP, TLS, each with its limit.
+//! From a replica's address to an open socket: DNS, TCP or a socket file, TLS, each with its limit.
 
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
 };
 
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
-    net::{TcpStream, lookup_host},
+    net::{TcpStream, UnixStream, lookup_host},
     time::{Duration, Instant, timeout, timeout_at},
 };
 use tokio_rustls::TlsConnector;
@@ -20,14 +21,24 @@ use crate::fault::Fault;
 #[derive(Debug)]
 pub(super) struct Address {
     pub(super) peer: Peer,
-    /// A name, or an IP address without brackets.
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub(super) place: Place,
     pub(super) wrap: Wrap,
     /// For DNS and TCP together.
     pub(super) connect: Duration,
     /// For TLS.
     pub(super) handshake: Duration,
+}
+
+/// Where a replica listens.
+#[derive(Debug)]
+pub(super) enum Place {
+    Tcp {
+        /// A name, or an IP address without brackets.
+        host: String,
+        port: u16,
+    },
+    /// A socket file on this machine.
+    Unix(PathBuf),
 }
 
 /// What lies on top of TCP.
@@ -42,19 +53,48 @@ pub(super) enum Wrap {
 impl Address {
     /// Opens a connection.
     pub(super) async fn connect(&self) -> Result<(Socket, Protocol), Fault> {
-        let stream = self.tcp().await?;
-        // A token is a small packet, and Nagle's algorithm waits for more of them.
-        stream.set_nodelay(true).map_err(|error| self.peer.unreachable(&error))?;
-        match &self.wrap {
-            Wrap::Clear(protocol) => Ok((Socket::Clear(stream), *protocol)),
-            Wrap::Tls { tls, name } => self.tls(stream, tls.config(), name).await,
+        match (&self.wrap, self.stream().await?) {
+            (Wrap::Tls { tls, name }, Socket::Clear(stream)) => {
+                self.tls(stream, tls.config(), name).await
+            }
+            (Wrap::Tls { .. }, socket) => Ok((socket, Protocol::Http1)),
+            (Wrap::Clear(protocol), socket) => Ok((socket, *protocol)),
         }
     }
 
-    async fn tcp(&self) -> Result<TcpStream, Fault> {
+    /// Opens a connection that speaks HTTP/1.1: only that can become another protocol.
+    pub(super) async fn connect_http1(&self) -> Result<Socket, Fault> {
+        match (&self.wrap, self.stream().await?) {
+            (Wrap::Tls { tls, name }, Socket::Clear(stream)) => {
+                let mut config = ClientConfig::clone(&tls.config());
+                config.alpn_protocols = vec![b"http/1.1".to_vec()];
+                Ok(self.tls(stream, Arc::new(config), name).await?.0)
+            }
+            (_, socket) => Ok(socket),
+        }
+    }
+
+    async fn stream(&self) -> Result<Socket, Fault> {
+        match &self.place {
+            Place::Tcp { host, port } => {
+                let stream = self.tcp(host, *port).await?;
+                // A token is a small packet, and Nagle's algorithm waits for more of them.
+                stream.set_nodelay(true).map_err(|error| self.peer.unreachable(&error))?;
+                Ok(Socket::Clear(stream))
+            }
+            Place::Unix(path) => match timeout(self.connect, UnixStream::connect(path)).await {
+                Ok(Ok(stream)) => Ok(Socket::Unix(stream)),
+                Ok(Err(error)) => Err(self.peer.unreachable(&error)),
+                Err(_elapsed) => Err(self.peer.connect_timeout(self.connect)),
+            },
+        }
+    }
+
+    async fn tcp(&self, host: &str, port: u16) -> Result<TcpStream, Fault> {
         let deadline = Instant::now() + self.connect;
         let late = || self.peer.connect_timeout(self.connect);
-        let addresses = timeout_at(deadline, self.resolve()).await.map_err(|_elapsed| late())??;
+        let resolving = timeout_at(deadline, self.resolve(host, port));
+        let addresses = resolving.await.map_err(|_elapsed| late())??;
         let mut last = late();
         for (index, address) in addresses.iter().enumerate() {
             // An equal share of what is left: a dead first address must not take it all.
@@ -69,11 +109,11 @@ impl Address {
         Err(last)
     }
 
-    async fn resolve(&self) -> Result<Vec<SocketAddr>, Fault> {
-        if let Ok(address) = self.host.parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::new(address, self.port)]);
+    async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Fault> {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, port)]);
         }
-        let found = lookup_host((self.host.as_str(), self.port)).await;
+        let found = lookup_host((host, port)).await;
         let addresses: Vec<_> = found.map_err(|error| self.peer.unknown_host(&error))?.collect();
         if addresses.is_empty() {
             let nothing = io::Error::new(io::ErrorKind::NotFound, "it has no address");

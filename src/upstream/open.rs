@@ -13,9 +13,10 @@ use super::{
     affinity::Ring,
     balance::Balance,
     budget::Budget,
-    connect::{Address, Wrap},
+    connect::{Address, Place, Wrap},
     deadline::Limits,
     hedge::Hedge,
+    line::Line,
     peer::Peer,
     replica::Replica,
     tls::ClientTls,
@@ -90,10 +91,12 @@ pub(super) fn upstream(
     Ok(Upstream {
         name,
         dialects: Dialects::of(&settings.dialect),
+        aliases: settings.aliases.clone(),
         replicas,
         balance: Balance::new(ring),
         budget: Budget::for_retries(),
         hedge: Hedge::new(settings),
+        line: Line::new(settings),
         failed_over: AtomicU64::new(0),
         check,
         warm: settings.warm,
@@ -108,11 +111,18 @@ fn replica_at(
     tls: Option<&Arc<ClientTls>>,
     timeouts: &config::Timeouts,
 ) -> Option<Replica> {
-    let uri: Uri = url.parse().ok()?;
-    let secure = uri.scheme() == Some(&Scheme::HTTPS);
-    let host = uri.host()?.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let wrap = match tls {
-        Some(tls) if secure => {
+    let (uri, place) = match url.strip_prefix("unix:") {
+        Some(path) => (Uri::from_static("http://localhost"), Place::Unix(path.into())),
+        None => {
+            let uri: Uri = url.parse().ok()?;
+            let host = uri.host()?.trim_start_matches('[').trim_end_matches(']').to_owned();
+            let default = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+            let port = uri.port_u16().unwrap_or(default);
+            (uri, Place::Tcp { host, port })
+        }
+    };
+    let wrap = match (tls, &place) {
+        (Some(tls), Place::Tcp { host, .. }) if uri.scheme() == Some(&Scheme::HTTPS) => {
             Wrap::Tls { tls: Arc::clone(tls), name: ServerName::try_from(host.clone()).ok()? }
         }
         _ if http2 => Wrap::Clear(Protocol::Http2),
@@ -120,8 +130,7 @@ fn replica_at(
     };
     let address = Address {
         peer,
-        port: uri.port_u16().unwrap_or(if secure { 443 } else { 80 }),
-        host,
+        place,
         wrap,
         connect: timeouts.connect.get(),
         handshake: timeouts.handshake.get(),

@@ -10,6 +10,7 @@ use super::{
     connect::{Address, Wrap},
     http1::Http1,
     http2::{Session, Stream},
+    socket::Socket,
 };
 use crate::fault::Fault;
 
@@ -251,6 +252,11 @@ impl Pool {
             }
         }
         Ok(())
+    }
+
+    /// Opens a socket that speaks HTTP/1.1 and that the pool does not know.
+    pub(super) async fn dial_http1(&self) -> Result<Socket, Fault> {
+        self.address.connect_http1().await
     }
 
     /// Opens a connection that the pool does not know.

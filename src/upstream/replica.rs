@@ -31,10 +31,10 @@ use crate::fault::Fault;
 /// See the module.
 pub(super) struct Replica {
     peer: Peer,
-    limits: Limits,
+    pub(super) limits: Limits,
     scheme: Scheme,
     authority: Authority,
-    host: HeaderValue,
+    pub(super) host: HeaderValue,
     /// What comes before each path: empty, or `/api` without a slash at its end.
     base: String,
     pub(super) pool: Pool,

@@ -14,7 +14,7 @@ use tokio::time::{Duration, Instant};
 
 use super::{
     Branch, Protocol, deadline::Limits, http1::Http1, http2::Stream, in_flight::InFlight,
-    verdict::Verdict, watchdog::Watchdog,
+    line::Turn, verdict::Verdict, watchdog::Watchdog,
 };
 use crate::fault::Fault;
 
@@ -67,6 +67,8 @@ pub struct ReplyBody {
     /// What was read ahead of the reader.
     held: VecDeque<Frame<Bytes>>,
     flight: Option<InFlight>,
+    /// The right to this exchange, where only so many may run at once.
+    turn: Option<Turn>,
 }
 
 /// Where the bytes come from.
@@ -87,6 +89,7 @@ impl ReplyBody {
             token_by: None,
             held: VecDeque::new(),
             flight: Some(flight),
+            turn: None,
         };
         if this.is_over() {
             this.finish();
@@ -119,6 +122,11 @@ impl ReplyBody {
         self.held = VecDeque::from([Frame::data(words)]);
     }
 
+    /// Keeps the right to the exchange for as long as it lasts.
+    pub(super) fn keep(&mut self, turn: Option<Turn>) {
+        self.turn = turn.filter(|_| self.flight.is_some());
+    }
+
     /// Whether hyper knows that nothing more comes.
     fn is_over(&self) -> bool {
         match &self.source {
@@ -130,6 +138,7 @@ impl ReplyBody {
     /// A clean end: the connection may serve the next exchange, if the request is through too.
     fn finish(&mut self) {
         let source = std::mem::replace(&mut self.source, Source::Ended);
+        self.turn = None;
         let Some(flight) = self.flight.take() else { return };
         if let Source::Http1 { wire, .. } = source
             && wire.is_free()
@@ -141,6 +150,7 @@ impl ReplyBody {
     /// Ends with an error; whatever was open is closed by the drop.
     fn fail(&mut self, fault: impl FnOnce(&InFlight) -> Fault) -> Fault {
         self.source = Source::Ended;
+        self.turn = None;
         match self.flight.take() {
             // The client's own upload failing is the reason, whatever the upstream made of it.
             Some(flight) => flight.upload_fault().unwrap_or_else(|| fault(&flight)),

@@ -24,8 +24,10 @@ use crate::{
 
 /// What is known of a request that a dialect has read: asking for it twice costs money, but does
 /// nothing twice.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct Call<'a> {
+    /// Whose request it is: tenants take turns where an upstream is full.
+    pub tenant: &'a str,
     /// How its prompt begins, for replicas that keep what they computed for it.
     pub prefix: Option<Prefix>,
     /// Whose ears to use for an answer that comes as a stream: its first event is then heard before
@@ -86,12 +88,33 @@ impl Upstream {
         if let Some(hedge) = &self.hedge {
             hedge.earn();
         }
-        let exchange = Exchange { path, began: Instant::now(), call };
-        let prefix = call.and_then(|call| call.prefix);
+        let began = Instant::now();
+        let turn = match &self.line {
+            // Requests that nobody has read wait as one tenant.
+            Some(line) => Some(line.turn(call.map_or("", |call| call.tenant)).await?),
+            None => None,
+        };
+        let waited = began.elapsed();
+        let exchange = Exchange { path, began, call };
+        let mut outcome = self.ask_around(request, exchange).await;
+        if let Ok(reply) = &mut outcome {
+            reply.timing.queue += waited;
+            reply.body.keep(turn);
+        }
+        outcome
+    }
+
+    /// One replica after the other.
+    async fn ask_around(
+        &self,
+        mut request: Request<Upload>,
+        exchange: Exchange<'_>,
+    ) -> Result<Reply, Fault> {
+        let prefix = exchange.call.and_then(|call| call.prefix);
         let mut tried = Vec::new();
         // What the client gets if nobody does better.
         let mut outcome = Err(Fault::new(Kind::Internal, "an upstream without replicas"));
-        let mut now = exchange.began;
+        let mut now = Instant::now();
         while let Some(pick) = self.balance.pick(&self.replicas, &tried, prefix, now) {
             if outcome.is_ok() && pick.branch == Branch::NoHealthy {
                 break;
@@ -106,7 +129,9 @@ impl Upstream {
                     if declined { self.within_budget(spare) } else { None }
                 }
                 Err(Failure { fault, request: unsent }) => {
-                    let safe = fault.retry == Retry::Safe;
+                    // A call does nothing twice: one that was lost may be asked again.
+                    let lost = matches!(fault.kind, Kind::Reset | Kind::Cut);
+                    let safe = fault.retry == Retry::Safe || (lost && exchange.call.is_some());
                     if outcome.is_err() {
                         outcome = Err(fault);
                     }

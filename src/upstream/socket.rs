@@ -1,4 +1,4 @@
-//! The byte stream under an upstream connection, in clear or over TLS.
+//! The byte stream under an upstream connection: TCP, a socket file, or TLS.
 
 use std::{
     io::{self, IoSlice},
@@ -8,14 +8,15 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
 };
 use tokio_rustls::client::TlsStream;
 
-/// One type for both, so that everything above exists once.
+/// One type for all, so that everything above exists once.
 #[derive(Debug)]
 pub(super) enum Socket {
     Clear(TcpStream),
+    Unix(UnixStream),
     /// Boxed: a TLS session is ten times the size of a socket.
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -28,6 +29,7 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Clear(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Self::Unix(socket) => Pin::new(socket).poll_read(cx, buffer),
             Self::Tls(socket) => Pin::new(socket).poll_read(cx, buffer),
         }
     }
@@ -41,6 +43,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Clear(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Tls(socket) => Pin::new(socket).poll_write(cx, bytes),
         }
     }
@@ -52,6 +55,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Clear(socket) => Pin::new(socket).poll_write_vectored(cx, buffers),
+            Self::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, buffers),
             Self::Tls(socket) => Pin::new(socket).poll_write_vectored(cx, buffers),
         }
     }
@@ -59,6 +63,7 @@ impl AsyncWrite for Socket {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Clear(socket) => socket.is_write_vectored(),
+            Self::Unix(socket) => socket.is_write_vectored(),
             Self::Tls(socket) => socket.is_write_vectored(),
         }
     }
@@ -66,6 +71,7 @@ impl AsyncWrite for Socket {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Clear(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Unix(socket) => Pin::new(socket).poll_flush(cx),
             Self::Tls(socket) => Pin::new(socket).poll_flush(cx),
         }
     }
@@ -73,6 +79,7 @@ impl AsyncWrite for Socket {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Clear(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
             // One try: `close_notify` is a courtesy, and a peer that reads nothing must not keep a
             // dead connection open by not taking it.
             Self::Tls(socket) => match Pin::new(socket).poll_shutdown(cx) {

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::{
     Call, Dialect, ExactOnly, Listener, Prompt, Shape, Unread,
     conversation::{Conversation, Manner, Parts, Turn, members, model, number, shape},
+    dress::Marks,
     framing::Framing,
     hearing::{self, Account, Finish, has, list_at, number_at, text_at},
     json::Json,
@@ -68,6 +69,15 @@ impl Dialect for Anthropic {
             (Shape::Whole, Shape::Stream { .. }) => events::split(body),
             (Shape::Stream { .. }, Shape::Whole) => events::join(body),
             (stored, wanted) => (stored == wanted).then(|| body.clone()),
+        }
+    }
+
+    fn marks(&self) -> Marks<'_> {
+        Marks {
+            framing: Some(Framing::Sse),
+            ids: vec!["/id", "/message/id"],
+            counts: vec!["/usage", "/message/usage"],
+            ..Marks::default()
         }
     }
 

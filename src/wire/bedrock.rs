@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Call, Dialect, ExactOnly, Listener, Prompt, Shape, Unread,
     conversation::{Conversation, Manner, Parts, Turn, members, number},
+    dress::Marks,
     framing::{self, Framing, event_stream},
     hearing::{self, Account, Finish, list_at, number_at, text_at},
     json::Json,
@@ -67,6 +68,10 @@ impl Dialect for Bedrock {
     }
 
     /// `{"message"}`; the official clients read the kind from the status.
+    fn marks(&self) -> Marks<'_> {
+        Marks { framing: Some(Framing::EventStream), counts: vec!["/usage"], ..Marks::default() }
+    }
+
     fn error(&self, fault: &Fault) -> Bytes {
         let kind = match fault.kind.whose() {
             Whose::Client => "ValidationException",

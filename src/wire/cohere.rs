@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Call, Dialect, ExactOnly, Listener, Prompt, Shape, Unread,
     conversation::{Conversation, Manner, Parts, Turn, members, model, number, shape, switch},
+    dress::Marks,
     framing::{self, Framing},
     hearing::{self, Account, Finish, has, list_at, number_at, text_at},
     json::Json,
@@ -56,6 +57,15 @@ impl Dialect for Cohere {
             (Shape::Whole, Shape::Stream { .. }) => split(body),
             (Shape::Stream { .. }, Shape::Whole) => join(body),
             (stored, wanted) => (stored == wanted).then(|| body.clone()),
+        }
+    }
+
+    fn marks(&self) -> Marks<'_> {
+        Marks {
+            framing: Some(Framing::Sse),
+            ids: vec!["/id"],
+            counts: vec!["/usage", "/delta/usage"],
+            ..Marks::default()
         }
     }
 

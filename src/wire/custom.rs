@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{
     Call, Dialect, ExactOnly, Listener, Prompt, Shape, Unread,
     conversation::{Conversation, Manner, Parts, Turn, switch},
+    dress::Marks,
     framing::{Event, Framing, ndjson},
     hearing::{self, Account, Finish},
     json::Json,
@@ -212,6 +213,12 @@ impl Dialect for Custom {
             (Shape::Stream { .. }, CustomFraming::Ndjson) => "application/x-ndjson",
             _ => "application/json",
         }
+    }
+
+    fn marks(&self) -> Marks<'_> {
+        let counts = [&self.prompt_tokens, &self.completion_tokens].into_iter();
+        let counts = counts.filter(|place| !place.is_empty()).map(String::as_str).collect();
+        Marks { framing: Some(self.framing()), counts, ..Marks::default() }
     }
 
     fn error(&self, fault: &Fault) -> Bytes {

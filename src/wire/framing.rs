@@ -14,7 +14,7 @@ pub(super) use super::sse::Event;
 
 /// A framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
+pub enum Framing {
     /// Server-sent events.
     Sse,
     /// A JSON document a line.

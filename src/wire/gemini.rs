@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Call, Dialect, ExactOnly, Listener, Prompt, Shape, Unread,
     conversation::{Conversation, Manner, Parts, Turn, members, number},
+    dress::Marks,
     framing::{self, Framing},
     hearing::{self, Account, Finish, has, list_at, number_at, text_at},
     json::Json,
@@ -84,6 +85,15 @@ impl Dialect for Gemini {
             }
         };
         write(&chunks, wanted)
+    }
+
+    fn marks(&self) -> Marks<'_> {
+        Marks {
+            framing: Some(Framing::Sse),
+            ids: vec!["/responseId"],
+            counts: vec!["/usageMetadata"],
+            ..Marks::default()
+        }
     }
 
     fn error(&self, fault: &Fault) -> Bytes {

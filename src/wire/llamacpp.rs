@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Call, Dialect, ExactOnly, Listener, Prompt, Shape, Unread,
     conversation::{Conversation, Manner, Turn, members, model, number, shape},
+    dress::Marks,
     framing::{self, Framing},
     hearing::{self, Account, Finish, has, number_at, text_at},
     json::Json,
@@ -66,6 +67,14 @@ impl Dialect for LlamaCpp {
             (Shape::Whole, Shape::Stream { .. }) => split(body),
             (Shape::Stream { .. }, Shape::Whole) => join(body),
             (stored, wanted) => (stored == wanted).then(|| body.clone()),
+        }
+    }
+
+    fn marks(&self) -> Marks<'_> {
+        Marks {
+            framing: Some(Framing::Sse),
+            counts: vec!["/tokens_predicted", "/tokens_evaluated"],
+            ..Marks::default()
         }
     }
 

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Call, Dialect, ExactOnly, Listener, Prompt, Shape, Unread,
     conversation::{Conversation, Manner, Parts, Turn, members, model, number, shape},
+    dress::Marks,
     framing::{self, Framing, ndjson},
     hearing::{self, Account, Finish, has, number_at, text_at},
     json::Json,
@@ -97,6 +98,15 @@ impl Dialect for Ollama {
         match shape {
             Shape::Whole | Shape::Array => "application/json; charset=utf-8",
             Shape::Stream { .. } => "application/x-ndjson",
+        }
+    }
+
+    fn marks(&self) -> Marks<'_> {
+        Marks {
+            framing: Some(Framing::Ndjson),
+            times: vec!["/created_at"],
+            counts: vec!["/prompt_eval_count", "/eval_count"],
+            ..Marks::default()
         }
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{
     Call, Dialect, ExactOnly, Listener, Prompt, Shape, Unread,
     conversation::{Conversation, Manner, members, model, shape},
+    dress::Marks,
     hearing::{self, Account, Finish},
     json::Json,
 };
@@ -43,6 +44,10 @@ impl Dialect for OneShot {
 
     fn reshape(&self, stored: Shape, body: &Bytes, wanted: Shape) -> Option<Bytes> {
         (stored == wanted).then(|| body.clone())
+    }
+
+    fn marks(&self) -> Marks<'_> {
+        Marks { ids: vec!["/id"], counts: vec!["/usage"], ..Marks::default() }
     }
 
     fn error(&self, fault: &Fault) -> Bytes {

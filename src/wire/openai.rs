@@ -19,8 +19,8 @@ use serde_json::json;
 
 pub use self::{completions::Completions, embeddings::Embeddings, responses::Responses};
 use super::{
-    Call, Dialect, Listener, Prompt, Shape, Unread, framing::Framing, hearing, oneshot::OneShot,
-    sse,
+    Call, Dialect, Listener, Prompt, Shape, Unread, dress::Marks, framing::Framing, hearing,
+    oneshot::OneShot, sse,
 };
 use crate::fault::{Fault, Whose};
 
@@ -58,6 +58,15 @@ impl Dialect for Chat {
 
     fn reshape(&self, stored: Shape, body: &Bytes, wanted: Shape) -> Option<Bytes> {
         reshape::reshape(stored, body, wanted)
+    }
+
+    fn marks(&self) -> Marks<'_> {
+        Marks {
+            framing: Some(Framing::Sse),
+            ids: vec!["/id"],
+            times: vec!["/created"],
+            counts: vec!["/usage"],
+        }
     }
 
     fn error(&self, fault: &Fault) -> Bytes {

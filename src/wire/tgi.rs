@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{
     Call, Dialect, ExactOnly, Listener, Prompt, Shape, Unread,
     conversation::{Conversation, Manner, Turn, members, number, switch},
+    dress::Marks,
     framing::{self, Framing},
     hearing::{self, Account, Finish, has, list_at, number_at, text_at},
     json::Json,
@@ -94,6 +95,14 @@ impl Dialect for Tgi {
             (Shape::Whole, Shape::Stream { .. }) => split(body),
             (Shape::Stream { .. }, Shape::Whole) => join(body),
             (stored, wanted) => (stored == wanted).then(|| body.clone()),
+        }
+    }
+
+    fn marks(&self) -> Marks<'_> {
+        Marks {
+            framing: Some(Framing::Sse),
+            counts: vec!["/details/generated_tokens", "/details/input_length"],
+            ..Marks::default()
         }
     }
 

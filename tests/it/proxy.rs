@@ -12,8 +12,10 @@ use reprise::{
     },
     exchange::{Doorman, House},
     front::{
-        Address, Front, Signals,
+        Address, Front, Inherited, Signals,
         admission::Admission,
+        body::Room,
+        quota::Quotas,
         tenant::{Tenants, tenant_key},
     },
     observe::{
@@ -181,7 +183,7 @@ impl Setup {
     /// Opens the house.
     pub(crate) async fn open(self) -> Proxy {
         let config = self.config();
-        let front = Front::bind(&config).await.unwrap();
+        let front = Front::bind(&config, &mut Inherited::none()).await.unwrap();
         let Address::Http(address) = front.addresses()[0] else { panic!("no http listener") };
         let observer = Observer::new(Settings {
             prompts: Prompts::Withheld,
@@ -217,6 +219,8 @@ impl Setup {
         let house = Arc::new(House {
             tenants: Tenants::new(config.cache.scope.clone(), key),
             admission: Admission::new(config.limits.requests),
+            quotas: Quotas::default(),
+            bodies: Room::new(config.limits.bodies_bytes.bytes()),
             cache: Arc::new(Cache::new(
                 config.cache.clone(),
                 embedder,

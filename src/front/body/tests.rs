@@ -14,6 +14,28 @@ use super::*;
 const LIMITS: BodyLimits =
     BodyLimits { bytes: 100, idle: Duration::from_secs(10), total: Duration::from_secs(60) };
 
+/// With room for everybody.
+async fn whole<B>(headers: &HeaderMap, body: B, limits: BodyLimits) -> Result<Bytes, Fault>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    read_whole(headers, body, limits, &Room::new(1 << 30)).await.map(|(bytes, _)| bytes)
+}
+
+#[tokio::test]
+async fn all_bodies_share_one_room_and_leave_it() {
+    let room = Room::new(150);
+    let body = || Full::new(Bytes::from_static(&[b'x'; 100]));
+    let first = read_whole(&HeaderMap::new(), body(), LIMITS, &room).await.unwrap();
+    assert_eq!(room.taken(), 100);
+    let fault = read_whole(&HeaderMap::new(), body(), LIMITS, &room).await.unwrap_err();
+    assert_eq!(fault.kind, Kind::Overloaded);
+    assert!(fault.retry_after.is_some());
+    drop(first);
+    assert_eq!(room.taken(), 0);
+    read_whole(&HeaderMap::new(), body(), LIMITS, &room).await.unwrap();
+}
+
 /// A body that a test feeds by hand, with an announced length.
 struct Fed {
     pieces: mpsc::Receiver<Result<Frame<Bytes>, &'static str>>,
@@ -56,7 +78,7 @@ fn data(length: usize) -> Result<Frame<Bytes>, &'static str> {
 #[tokio::test]
 async fn one_piece_is_not_copied() {
     let sent = Bytes::from_static(b"{\"model\":\"m\"}");
-    let got = read_whole(&HeaderMap::new(), Full::new(sent.clone()), LIMITS).await.unwrap();
+    let got = whole(&HeaderMap::new(), Full::new(sent.clone()), LIMITS).await.unwrap();
     assert_eq!(got.as_ptr(), sent.as_ptr());
     assert_eq!(got, sent);
 }
@@ -68,14 +90,14 @@ async fn trailers_and_empty_pieces_are_ignored() {
     sender.send(data(3)).await.unwrap();
     sender.send(Ok(Frame::trailers(HeaderMap::new()))).await.unwrap();
     drop(sender);
-    assert_eq!(read_whole(&HeaderMap::new(), body, LIMITS).await.unwrap(), "xxx");
+    assert_eq!(whole(&HeaderMap::new(), body, LIMITS).await.unwrap(), "xxx");
 }
 
 #[tokio::test]
 async fn exactly_the_limit_passes_and_one_byte_more_does_not() {
     for (length, passes) in [(100, true), (101, false)] {
         let body = Full::new(Bytes::from(vec![0; length]));
-        let got = read_whole(&HeaderMap::new(), body, LIMITS).await;
+        let got = whole(&HeaderMap::new(), body, LIMITS).await;
         assert_eq!(got.is_ok(), passes, "{length}");
     }
 }
@@ -88,7 +110,7 @@ async fn an_unannounced_body_that_grows_past_the_limit_is_drained_then_refused()
         sender.send(data(30)).await.unwrap();
     }
     drop(sender);
-    let fault = read_whole(&HeaderMap::new(), body, LIMITS).await.unwrap_err();
+    let fault = whole(&HeaderMap::new(), body, LIMITS).await.unwrap_err();
     assert_eq!(fault.kind, Kind::BodyTooLarge);
     assert_eq!(taken.load(std::sync::atomic::Ordering::Relaxed), 150, "the client could finish");
 }
@@ -98,7 +120,7 @@ async fn draining_ends_at_the_limit_again() {
     let (sender, body) = fed(1 << 40);
     let taken = std::sync::Arc::clone(&body.taken);
     let endless = tokio::spawn(async move { while sender.send(data(30)).await.is_ok() {} });
-    let fault = read_whole(&HeaderMap::new(), body, LIMITS).await.unwrap_err();
+    let fault = whole(&HeaderMap::new(), body, LIMITS).await.unwrap_err();
     assert_eq!(fault.kind, Kind::BodyTooLarge);
     assert_eq!(taken.load(std::sync::atomic::Ordering::Relaxed), 120);
     endless.await.unwrap();
@@ -108,7 +130,7 @@ async fn draining_ends_at_the_limit_again() {
 async fn draining_ends_after_five_seconds_of_a_silent_client() {
     let (_sender, body) = fed(101);
     let began = Instant::now();
-    let fault = read_whole(&HeaderMap::new(), body, LIMITS).await.unwrap_err();
+    let fault = whole(&HeaderMap::new(), body, LIMITS).await.unwrap_err();
     assert_eq!(fault.kind, Kind::BodyTooLarge);
     assert_eq!(began.elapsed().as_secs(), 5);
 }
@@ -119,7 +141,7 @@ async fn a_client_that_expects_a_continue_is_refused_unread() {
     let mut headers = HeaderMap::new();
     headers.insert(header::EXPECT, "100-continue".parse().unwrap());
     let began = Instant::now();
-    let fault = read_whole(&headers, body, LIMITS).await.unwrap_err();
+    let fault = whole(&headers, body, LIMITS).await.unwrap_err();
     assert_eq!(fault.kind, Kind::BodyTooLarge);
     assert_eq!(began.elapsed().as_secs(), 0);
 }
@@ -129,7 +151,7 @@ async fn silence_is_cut_at_the_idle_limit() {
     let (sender, body) = fed(0);
     sender.send(data(1)).await.unwrap();
     let began = Instant::now();
-    let fault = read_whole(&HeaderMap::new(), body, LIMITS).await.unwrap_err();
+    let fault = whole(&HeaderMap::new(), body, LIMITS).await.unwrap_err();
     assert_eq!(fault.kind, Kind::BodyTimeout);
     assert!(fault.message.contains("limits.body_idle (10s)"), "{fault}");
     assert_eq!(began.elapsed().as_secs(), 10);
@@ -144,7 +166,7 @@ async fn a_drip_is_cut_at_the_total_limit() {
         }
     });
     let began = Instant::now();
-    let fault = read_whole(&HeaderMap::new(), body, LIMITS).await.unwrap_err();
+    let fault = whole(&HeaderMap::new(), body, LIMITS).await.unwrap_err();
     assert_eq!(fault.kind, Kind::BodyTimeout);
     assert!(fault.message.contains("limits.body_time (1m)"), "{fault}");
     assert_eq!(began.elapsed().as_secs(), 60);
@@ -156,7 +178,7 @@ async fn a_broken_body_is_the_clients_fault() {
     let (sender, body) = fed(0);
     sender.send(data(1)).await.unwrap();
     sender.send(Err("reset")).await.unwrap();
-    let fault = read_whole(&HeaderMap::new(), body, LIMITS).await.unwrap_err();
+    let fault = whole(&HeaderMap::new(), body, LIMITS).await.unwrap_err();
     assert_eq!(fault.kind, Kind::BodyAborted);
 }
 
@@ -204,7 +226,7 @@ proptest! {
         let frames = pieces.into_iter().map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from(piece))));
         let body = StreamBody::new(futures_util::stream::iter(frames));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let got = runtime.block_on(read_whole(&HeaderMap::new(), body, LIMITS));
+        let got = runtime.block_on(whole(&HeaderMap::new(), body, LIMITS));
         match got {
             Ok(got) => prop_assert_eq!(got, expected),
             Err(fault) => {

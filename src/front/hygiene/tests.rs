@@ -22,16 +22,47 @@ fn head(method: &str, target: &str, headers: &[(&str, &str)]) -> Parts {
 
 fn passed(method: &str, target: &str, headers: &[(&str, &str)]) -> Parts {
     let mut parts = head(method, target, headers);
-    request(&mut parts, &peer()).unwrap();
+    request(&mut parts, &peer(), &Trusted::default()).unwrap();
     parts
 }
 
 fn refused(mut parts: Parts) -> Fault {
-    request(&mut parts, &peer()).unwrap_err()
+    request(&mut parts, &peer(), &Trusted::default()).unwrap_err()
 }
 
 fn values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
     headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect()
+}
+
+/// The same from a proxy that we trust.
+fn believed(headers: &[(&str, &str)]) -> Parts {
+    let trusted = Trusted { networks: vec!["192.0.2.0/24".parse().unwrap()], ..Trusted::default() };
+    let mut parts = head("GET", "/", headers);
+    request(&mut parts, &peer(), &trusted).unwrap();
+    parts
+}
+
+#[test]
+fn a_trusted_proxys_word_counts_and_ours_comes_behind_it() {
+    let headers = [
+        ("x-forwarded-for", "203.0.113.9, 10.0.0.1"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "api.example"),
+        ("forwarded", "for=203.0.113.9;proto=https"),
+        ("x-real-ip", "203.0.113.9"),
+    ];
+    let parts = believed(&headers);
+    assert_eq!(values(&parts.headers, "x-forwarded-for"), ["203.0.113.9, 10.0.0.1, 192.0.2.7"]);
+    assert_eq!(values(&parts.headers, "x-forwarded-proto"), ["https"]);
+    assert_eq!(values(&parts.headers, "x-forwarded-host"), ["api.example"]);
+    assert_eq!(values(&parts.headers, "forwarded"), ["for=203.0.113.9;proto=https"]);
+    assert!(values(&parts.headers, "x-real-ip").is_empty());
+    let strangers = passed("GET", "/", &headers);
+    assert_eq!(values(&strangers.headers, "x-forwarded-for"), ["192.0.2.7"]);
+    assert_eq!(values(&strangers.headers, "x-forwarded-proto"), ["http"]);
+    assert_eq!(values(&strangers.headers, "x-forwarded-host"), ["a"]);
+    assert!(values(&strangers.headers, "forwarded").is_empty());
+    assert_eq!(values(&believed(&[]).headers, "x-forwarded-for"), ["192.0.2.7"]);
 }
 
 // === one test a row ===
@@ -58,7 +89,7 @@ fn http_2s_authority_stands_in_for_host() {
     let mut parts = head("GET", "https://a.example/x", &[]);
     parts.headers.remove("host");
     parts.version = Version::HTTP_2;
-    request(&mut parts, &peer()).unwrap();
+    request(&mut parts, &peer(), &Trusted::default()).unwrap();
     assert_eq!(values(&parts.headers, "host"), ["a.example"]);
     assert_eq!(parts.uri, "/x");
 }
@@ -240,7 +271,7 @@ fn claims_of_identity_are_dropped_and_ours_set() {
 #[test]
 fn a_unix_peer_has_no_address_and_cannot_claim_one() {
     let mut parts = head("GET", "/", &[("x-forwarded-for", "10.0.0.1")]);
-    request(&mut parts, &Peer { origin: Origin::Unix, tls: None }).unwrap();
+    request(&mut parts, &Peer { origin: Origin::Unix, tls: None }, &Trusted::default()).unwrap();
     assert!(!parts.headers.contains_key("x-forwarded-for"));
 }
 
@@ -380,7 +411,7 @@ proptest! {
         if !parts.headers.contains_key("host") {
             parts.headers.insert("host", HeaderValue::from_static("a"));
         }
-        if let Err(fault) = request(&mut parts, &peer()) {
+        if let Err(fault) = request(&mut parts, &peer(), &Trusted::default()) {
             prop_assert_eq!(fault.kind, Kind::BadRequest);
             return Ok(());
         }
@@ -400,7 +431,7 @@ proptest! {
         let mut again = head("GET", "/", &[]);
         again.uri = parts.uri.clone();
         again.headers = parts.headers.clone();
-        request(&mut again, &peer()).unwrap();
+        request(&mut again, &peer(), &Trusted::default()).unwrap();
         prop_assert_eq!(&again.headers, &parts.headers);
         prop_assert_eq!(&again.uri, &parts.uri);
     }

@@ -292,3 +292,35 @@ async fn a_body_that_fails_breaks_the_response_off_visibly() {
     assert!(client.send_request(get("/")).await.is_ok(), "the connection lives");
     connection.abort();
 }
+
+/// The address that the PROXY header names is the client's; without a header there is no service, and
+/// from somebody else a header is no header.
+#[tokio::test]
+async fn the_proxy_protocol_names_the_client() {
+    let mut config = settings();
+    config.listen.proxy_protocol = true;
+    config.listen.trusted.networks = vec!["127.0.0.0/8".parse().unwrap()];
+    let served = serve(&config).await;
+    let request = "GET /peer HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let mut stream = TcpStream::connect(served.tcp()).await.unwrap();
+    let header = "PROXY TCP4 203.0.113.9 10.0.0.1 12345 80\r\n";
+    stream.write_all(format!("{header}{request}").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("Tcp(203.0.113.9:12345)"), "{answer}");
+
+    let mut stream = TcpStream::connect(served.tcp()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(answer.is_empty());
+    assert_eq!(served.tally.handshake_failures(), 1);
+
+    config.listen.trusted.networks = vec!["192.0.2.0/24".parse().unwrap()];
+    let served = serve(&config).await;
+    let mut stream = TcpStream::connect(served.tcp()).await.unwrap();
+    stream.write_all(format!("{header}{request}").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}

@@ -9,6 +9,7 @@ use super::{
     super::{
         Call, Dialect, ExactOnly, Listener, Prompt, Shape, Unread,
         conversation::{Conversation, Manner, Turn, members, model, number},
+        dress::Marks,
         framing::{self, Framing},
         json::Json,
         sse,
@@ -75,6 +76,15 @@ impl Dialect for Completions {
             (Shape::Whole, Shape::Stream { usage }) => split(body, usage),
             (Shape::Stream { .. }, Shape::Whole) => join(body),
             _ => reshape::reshape(stored, body, wanted),
+        }
+    }
+
+    fn marks(&self) -> Marks<'_> {
+        Marks {
+            framing: Some(Framing::Sse),
+            ids: vec!["/id"],
+            times: vec!["/created"],
+            counts: vec!["/usage"],
         }
     }
 

@@ -17,6 +17,7 @@ use super::{
     super::{
         Call, Dialect, ExactOnly, Listener, Prompt, Shape, Unread,
         conversation::{Conversation, Manner, Parts, Turn, members, model, number, shape},
+        dress::Marks,
         framing::Framing,
         hearing::{self, Account, Finish, has, list_at, number_at, text_at},
         json::Json,
@@ -72,6 +73,15 @@ impl Dialect for Responses {
                 Some(body.clone())
             }
             (Shape::Array, _) | (_, Shape::Array) => None,
+        }
+    }
+
+    fn marks(&self) -> Marks<'_> {
+        Marks {
+            framing: Some(Framing::Sse),
+            ids: vec!["/id", "/response/id"],
+            times: vec!["/created_at", "/response/created_at"],
+            counts: vec!["/usage", "/response/usage"],
         }
     }
 

@@ -1,0 +1,197 @@
+"""A real Triton (PyPI's nvidia-pytriton) behind the proxy, asked by its official clients.
+
+Its models say how often they were asked, so a repeat that reached them is seen.
+"""
+
+import os
+import pathlib
+import queue
+import subprocess
+
+import httpx2
+import numpy as np
+import pytest
+import tritonclient.grpc
+import tritonclient.http
+
+import dialect
+import rig
+from dialect import PARAPHRASE, QUESTION
+
+PYTHON = rig.ROOT / os.environ.get("REPRISE_TRITON_PYTHON", ".tools/triton-venv/bin/python")
+MODELS = pathlib.Path(__file__).with_name("triton_models.py")
+
+pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no Triton here: scripts/test-sdk brings it")
+
+CONFIG = """
+[cache]
+text_inputs = ["text_input"]
+
+[[upstream]]
+name = "triton"
+urls = ["http://127.0.0.1:{http}"]
+
+[[upstream]]
+name = "triton-grpc"
+urls = ["http://127.0.0.1:{grpc}"]
+http2 = true
+routes = ["/inference.GRPCInferenceService"]
+"""
+
+
+@pytest.fixture(scope="module")
+def triton():
+    """The ports of a Triton that serves."""
+    ports = {name: rig.free_port() for name in ("http", "grpc", "metrics")}
+    command = [str(PYTHON), str(MODELS), *map(str, ports.values())]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, **quiet)
+
+    def serves() -> bool:
+        assert process.poll() is None, f"Triton exited with {process.returncode}"
+        try:
+            # The last one that is bound.
+            path = f"http://127.0.0.1:{ports['http']}/v2/models/spell/ready"
+            return httpx2.get(path, trust_env=False).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    rig.eventually(serves, within=120, what="Triton")
+    yield ports
+    process.stdin.close()
+    try:
+        process.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def front(triton, tmp_path_factory):
+    proxy = rig.Reprise("", tmp_path_factory.mktemp("triton"), config=CONFIG.format(**triton))
+    yield proxy
+    proxy.stop()
+
+
+def address(url: str) -> str:
+    return url.removeprefix("http://")
+
+
+def stored(front, ask, question):
+    """Asks for the first time and waits until the answer is stored."""
+    journey = dialect.Journey(front, None)
+    before = journey.written()
+    told = ask(question)
+    rig.eventually(lambda: journey.written() > before, what="storing")
+    return told
+
+
+def infer(client, module, model, name, values, kind, output):
+    asked = module.InferInput(name, list(values.shape), kind)
+    asked.set_data_from_numpy(values)
+    return client.infer(model, [asked]).as_numpy(output)
+
+
+def test_a_texts_paraphrase_gets_its_answer(front, triton):
+    def ask(question, url=front.url):
+        with tritonclient.http.InferenceServerClient(address(url)) as client:
+            text = np.array([[question.encode()]], dtype=object)
+            told = infer(client, tritonclient.http, "echo", "text_input", text, "BYTES", "text_output")
+        return told[0][0].decode()
+
+    told = stored(front, ask, QUESTION)
+    direct = ask(QUESTION, f"http://127.0.0.1:{triton['http']}")
+    assert told.split("#")[0] == direct.split("#")[0] == QUESTION.upper() + " "
+    assert told != direct, "the model counts"
+    assert ask(QUESTION) == told
+    assert ask(PARAPHRASE) == told
+    assert ask("Which currencies can I hold?").startswith("WHICH CURRENCIES")
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_numbers_are_known_by_their_content(front, binary):
+    def ask(numbers):
+        with tritonclient.http.InferenceServerClient(address(front.url)) as client:
+            values = np.array([numbers], dtype=np.float32)
+            asked = tritonclient.http.InferInput("X", list(values.shape), "FP32")
+            asked.set_data_from_numpy(values, binary_data=binary)
+            wanted = tritonclient.http.InferRequestedOutput("Y", binary_data=binary)
+            return client.infer("linear", [asked], outputs=[wanted]).as_numpy("Y")[0].tolist()
+
+    numbers = [1.5, -2.0, 1e30 if binary else 3.0]
+    first = ask(numbers)
+    assert ask(numbers) == first
+    assert ask(numbers[::-1]) != first
+    assert ask(numbers[:2]) != first[:2], "another shape is another request"
+
+
+def test_generate_in_both_shapes(front):
+    def whole(question):
+        answer = httpx2.post(
+            f"{front.url}/v2/models/echo/generate", json={"text_input": question}, trust_env=False
+        )
+        return answer.raise_for_status().json()["text_output"], answer.content
+
+    def stream(question):
+        answer = httpx2.post(
+            f"{front.url}/v2/models/echo/generate_stream", json={"text_input": question}, trust_env=False
+        )
+        return answer.raise_for_status().content
+
+    told = stored(front, whole, "Can I pay with my phone at a shop?")
+    assert whole("Can I pay with my phone at a shop?") == told
+    [event] = stream("Can I pay with my phone at a shop?").split(b"\n\n")[:-1]
+    assert event == b"data: " + told[1].strip()
+
+
+def test_a_decoupled_stream_is_replayed_byte_for_byte(front):
+    def ask():
+        answer = httpx2.post(
+            f"{front.url}/v2/models/spell/generate_stream", json={"text_input": "hey"}, trust_env=False
+        )
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        return answer.raise_for_status().content
+
+    first = ask()
+    assert first.count(b"data: ") >= len("hey#1")
+    assert ask() == first
+
+
+def test_errors_are_tritons_own(front):
+    answer = httpx2.post(f"{front.url}/v2/models/nobody/infer", json={"inputs": []}, trust_env=False)
+    assert answer.status_code == 404 and "nobody" in answer.json()["error"]
+    with tritonclient.http.InferenceServerClient(address(front.url)) as client:
+        assert client.is_server_live() and client.is_model_ready("echo")
+        text = np.array([["too", "many"]], dtype=object)
+        with pytest.raises(tritonclient.http.InferenceServerException):
+            infer(client, tritonclient.http, "echo", "text_input", text, "BYTES", "text_output")
+
+
+def test_grpc_passes_through_with_its_trailers(front):
+    with tritonclient.grpc.InferenceServerClient(address(front.url)) as client:
+        assert client.is_server_live()
+        values = np.array([[1, 2]], dtype=np.float32)
+        told = infer(client, tritonclient.grpc, "linear", "X", values, "FP32", "Y")
+        assert told.shape == (1, 2) and told[0][1] - told[0][0] == 2
+        # The status of a failed call travels in the trailers.
+        with pytest.raises(tritonclient.grpc.InferenceServerException) as raised:
+            infer(client, tritonclient.grpc, "nobody", "X", values, "FP32", "Y")
+        assert "nobody" in raised.value.message()
+
+
+def test_a_decoupled_grpc_stream_passes_through(front):
+    answers: queue.Queue = queue.Queue()
+    with tritonclient.grpc.InferenceServerClient(address(front.url)) as client:
+        client.start_stream(lambda result, error: answers.put((result, error)))
+        for text in ("hey", "you"):
+            asked = tritonclient.grpc.InferInput("text_input", [1, 1], "BYTES")
+            asked.set_data_from_numpy(np.array([[text.encode()]], dtype=object))
+            client.async_stream_infer("spell", [asked], enable_empty_final_response=True)
+            said = ""
+            while True:
+                result, error = answers.get(timeout=30)
+                assert error is None, error
+                if result.get_response().parameters["triton_final_response"].bool_param:
+                    break
+                said += result.as_numpy("text_output").flatten()[0].decode()
+            assert said.startswith(f"{text}#")
+        client.stop_stream()
