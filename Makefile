@@ -37,10 +37,15 @@ test: assets ## Everything: unit, integration, real clients, real servers
 	cargo test --locked
 	scripts/test-milvus
 	scripts/test-sdk
+	scripts/test-watch --if-possible
 
 .PHONY: watch
 watch: assets ## The dashboard in a real Chromium, the metrics in a real Prometheus (Debian packages)
 	scripts/test-watch
+
+.PHONY: deploy-files
+deploy-files: ## Compose, Dockerfile, systemd, Kubernetes: as far as it goes without a container engine
+	scripts/test-deploy
 
 .PHONY: counts
 counts: ## Instructions of the hot path against the accepted figures (needs valgrind)

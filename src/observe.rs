@@ -42,7 +42,7 @@ use parking_lot::RwLock;
 use prometheus::proto::MetricFamily;
 use tokio::time::Instant;
 
-use crate::config::Telemetry;
+use crate::{config::Telemetry, store::EntryId};
 
 pub use self::{
     bins::Binned,
@@ -229,6 +229,15 @@ impl Observer {
         }
         record.forget_prompt();
         self.recent.keep(record);
+    }
+
+    /// An entry's answer turned out to be wrong: the latest requests that got it are worth their
+    /// trace, whatever their lot said.
+    pub fn wrong(&self, entry: EntryId) {
+        let Some(tracer) = self.tracer.get() else { return };
+        for (record, ended) in self.recent.answered_by(entry) {
+            tracer.wrong(record, ended);
+        }
     }
 
     /// Notes how surely the nearest answer was believed right, in 0..=1, and whether it was served.

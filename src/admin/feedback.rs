@@ -29,7 +29,10 @@ pub(super) async fn feedback(
     let removed = admin.entries.mark(id, mark).await?.ok_or(Refusal::NO_ENTRY)?;
     let action = match mark {
         Mark::Right => "feedback_right",
-        Mark::Wrong => "feedback_wrong",
+        Mark::Wrong => {
+            admin.observer.wrong(id);
+            "feedback_wrong"
+        }
     };
     writer.audit(action, &id.to_string(), removed);
     Ok(Json(json!({"entry": id.to_string(), "correct": said.correct, "removed": removed})))

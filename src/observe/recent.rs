@@ -2,13 +2,14 @@
 
 use std::{
     collections::VecDeque,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::{BodyEnd, Record, Stage};
+use crate::store::EntryId;
 
 /// How many are kept.
 const KEPT: usize = 200;
@@ -43,6 +44,20 @@ impl Recent {
         };
         std::mem::swap(record, &mut kept);
         ring.records.push_back((seq, at_ms, kept));
+    }
+
+    /// The kept requests that this entry answered, each with when it ended.
+    pub(super) fn answered_by(&self, entry: EntryId) -> Vec<(Record, SystemTime)> {
+        let ring = self.0.lock();
+        let meant =
+            |record: &Record| record.entry == Some(entry) && record.outcome.spared_upstream();
+        ring.records
+            .iter()
+            .filter(|(_, _, record)| meant(record))
+            .map(|(_, at_ms, record)| {
+                (Record::clone(record), UNIX_EPOCH + Duration::from_millis(*at_ms))
+            })
+            .collect()
     }
 
     /// Up to `limit` of the newest after the one numbered `since`, oldest first, and how many were

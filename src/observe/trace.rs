@@ -39,6 +39,8 @@ pub(super) struct Fates {
 struct Finished {
     record: Record,
     ended: SystemTime,
+    /// Its answer turned out to be wrong.
+    wrong: bool,
 }
 
 /// Gives requests their place in a trace, and keeps those worth a look.
@@ -81,10 +83,20 @@ impl Tracer {
         if !self.sampler.keeps(record) {
             return Kept::No;
         }
-        let finished = Finished { record: record.clone(), ended: SystemTime::now() };
+        self.send(Finished { record: record.clone(), ended: SystemTime::now(), wrong: false });
+        Kept::Yes
+    }
+
+    /// Sends a request of before whose answer turned out to be wrong, unless it was sent then.
+    pub(super) fn wrong(&self, record: Record, ended: SystemTime) {
+        if !self.sampler.keeps(&record) {
+            self.send(Finished { record, ended, wrong: true });
+        }
+    }
+
+    fn send(&self, finished: Finished) {
         if self.queue.try_send(finished).is_err() {
             self.fates.dropped.inc();
         }
-        Kept::Yes
     }
 }

@@ -40,6 +40,8 @@ impl Reply {
                 beginning => break beginning,
             }
         };
+        // The client's head waits for it too: it is the model's time, and nobody else's.
+        self.timing.first_byte = sent.elapsed();
         if beginning == Beginning::Failed {
             return Ok(self.refused(held));
         }

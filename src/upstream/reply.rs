@@ -44,7 +44,8 @@ pub struct Timing {
     pub queue: Duration,
     /// Opening one, DNS to TLS; `None` where an open one was used.
     pub connect: Option<Duration>,
-    /// From the request given to the connection to the response head.
+    /// From the request given to the connection to the response head, or to the first event of a
+    /// stream where that is waited for.
     pub first_byte: Duration,
 }
 

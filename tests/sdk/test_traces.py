@@ -147,6 +147,24 @@ def test_failures_are_kept_whatever_the_share(sim, start, ask):
     received.stop()
 
 
+def test_a_hit_that_was_wrong_is_kept_when_that_is_known(sim, start, ask):
+    received = collector.Grpc()
+    settings = {"telemetry.otlp_endpoint": received.url, "telemetry.sample": "0.0"}
+    proxy = start(sim.url, settings=settings)
+    body = ask("Where is my card?")
+    post(proxy, body)
+    trace, _, traceparent = context(sampled=False)
+    hit = post(proxy, body, traceparent=traceparent)
+    assert hit.headers["x-cache"] == "HIT"
+    rig.eventually(lambda: proxy.requests()["hit_exact"] == 1, what="the hit's record")
+    said = {"entry": hit.headers["x-reprise-entry"], "correct": False}
+    proxy.admin.post("/api/v1/feedback", json=said).raise_for_status()
+    request = by_name(received.tree(trace))["POST /v1/chat/completions"]
+    assert request.attributes["reprise.wrong"] is True
+    assert request.attributes["reprise.entry"] == said["entry"]
+    received.stop()
+
+
 def test_a_dead_collector_breaks_nothing_and_is_said_once(sim, start, ask):
     port = rig.free_port()
     settings = {

@@ -209,6 +209,24 @@ def a_request_is_explained(browser, servers):
     page.end()
 
 
+def feedback_asks_before_it_deletes(browser, servers):
+    page = Page(browser, servers)
+    entries = servers.stats()["memory"]["entries"]
+    page.page.locator("#latest button").first.click()
+    wait("the entry is shown", lambda: "Fresh until" in page.text("entry"))
+    page.page.click("#entry-right")
+    wait("right is noted", lambda: page.text("entry-result") == "Noted: right.")
+    page.page.click("#entry-wrong")
+    page.page.wait_for_selector("#confirm[open]")
+    page.page.keyboard.press("Enter")
+    wait("the safe answer has the focus", lambda: "Nothing was" in page.text("entry-result"))
+    page.page.click("#entry-wrong")
+    page.page.click('#confirm button[value="delete"]')
+    wait("wrong is noted", lambda: page.text("entry-result").startswith("Noted: wrong"))
+    wait("and it is gone", lambda: servers.stats()["memory"]["entries"] < entries)
+    page.end()
+
+
 # The day in fast motion: each message has a new number, a new request and a new point.
 DAY = """async (count) => {
     const first = JSON.parse(window.lastLive);
@@ -276,6 +294,7 @@ def main():
             everything_has_a_name_and_a_key(browser, servers)
             a_request_is_explained(browser, servers)
             a_day_does_not_grow_it(browser, servers)
+            feedback_asks_before_it_deletes(browser, servers)
             a_purge_asks_first(browser, servers)
             it_says_when_it_lost_the_proxy(browser, servers)
             browser.close()

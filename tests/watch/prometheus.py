@@ -54,6 +54,8 @@ class Prometheus:
             with urllib.request.urlopen(f"http://{self.address}/api/v1/query?{query}") as answer:
                 return json.load(answer)["data"]["result"]
         except urllib.error.HTTPError as error:
+            if error.code == 503:  # it is still starting
+                return []
             raise AssertionError(f"{expression}: {error.read().decode()}") from error
         except OSError:
             return []

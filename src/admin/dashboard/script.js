@@ -82,6 +82,8 @@ $('latest').addEventListener('click', (event) => {
   if (button) showEntry(button.dataset.entry);
 });
 $('entry-delete').addEventListener('click', deleteEntry);
+$('entry-right').addEventListener('click', () => feedback(true));
+$('entry-wrong').addEventListener('click', () => feedback(false));
 $('explain').addEventListener('submit', explain);
 $('explain-nearest').addEventListener('click', (event) => {
   const button = event.target.closest('button[data-entry]');

@@ -80,6 +80,24 @@ async function deleteEntry() {
 }
 
 
+// A wrong answer goes at once, and is remembered as wrong: asked twice before it does.
+async function feedback(correct) {
+  const id = $('entry').dataset.entry;
+  if (!correct) {
+    say('confirm-text', `The answer of entry ${id.slice(0, 8)} is deleted and counted as a wrong hit.`);
+    if (await ask('Is it wrong?', 'It is wrong') !== 'delete') {
+      tell('entry-result', 'Nothing was changed.');
+      return;
+    }
+  }
+  try {
+    const done = await send('POST', '/api/v1/feedback', { entry: id, correct });
+    tell('entry-result', correct ? 'Noted: right.' : `Noted: wrong. ${count(done.removed)} removed.`);
+  } catch (error) {
+    tell('entry-result', error.message, 'error');
+  }
+}
+
 async function explain(event) {
   event.preventDefault();
   tell('explain-result', '');

@@ -27,12 +27,12 @@ const UPSTREAM: [Stage; 3] = [Stage::Queue, Stage::Connect, Stage::First];
 
 /// The spans of one request, its own first; none where it has no trace.
 pub(super) fn of(finished: &Finished, scope: &InstrumentationScope) -> Vec<SpanData> {
-    let Finished { record, ended } = finished;
+    let Finished { record, ended, wrong } = finished;
     let Some(context) = record.trace else { return Vec::new() };
     let total = record.stages.get(Stage::Total).unwrap_or_default();
     let began = ended.checked_sub(total).unwrap_or(*ended);
     let mut tree = Tree { record, context, began, ended: *ended, scope, spans: Vec::new() };
-    tree.request();
+    tree.request(*wrong);
     let mut at = began;
     for stage in LOOKUP {
         if let Some(span) = record.stages.get(stage) {
@@ -63,11 +63,14 @@ struct Tree<'a> {
 
 impl Tree<'_> {
     /// The request as its client saw it.
-    fn request(&mut self) {
+    fn request(&mut self, wrong: bool) {
         let record = self.record;
         let mut attributes = http(record);
         attributes.extend(gen_ai(record));
         attributes.extend(ours(record));
+        if wrong {
+            attributes.push(KeyValue::new("reprise.wrong", true));
+        }
         // The path of a call that was read is one of a dialect's few; any other is the client's.
         let name = match record.shape {
             Some(_) => format!("{} {}", record.method, record.clipped_path()),
@@ -285,7 +288,7 @@ mod tests {
             sampled: true,
         });
         change(&mut record);
-        let finished = Finished { record, ended: SystemTime::now() };
+        let finished = Finished { record, ended: SystemTime::now(), wrong: false };
         of(&finished, &InstrumentationScope::builder("test").build())
     }
 
