@@ -19,6 +19,7 @@ pub mod policy;
 mod probing;
 mod purge;
 pub mod reason;
+mod replicas;
 mod report;
 pub mod semantic;
 mod upkeep;
@@ -42,6 +43,7 @@ use self::{
     policy::Plan,
     probing::Probing,
     reason::Reason,
+    replicas::Replicas,
     upkeep::Upkeep,
     verdict::Placement,
     write::{WriteBehind, WriteReport},
@@ -122,6 +124,7 @@ pub struct Cache {
     writer: Option<WriteBehind>,
     /// Where the store is shared with other replicas.
     fences: Option<Arc<Fences>>,
+    replicas: Option<Arc<Replicas>>,
     _upkeep: Option<Upkeep>,
 }
 
@@ -148,11 +151,12 @@ impl Cache {
             None
         });
         let meta = store.as_ref().and_then(|store| store.meta()).cloned();
+        let replicas = meta.clone().map(|meta| Arc::new(Replicas::new(meta, namespaces.clone())));
         let fences = meta.map(|meta| Arc::new(Fences::new(meta, exact.clone())));
         let writer =
             store.clone().map(|store| WriteBehind::start(store, fences.clone(), queue, tasks));
         let upkeep = store.as_ref().zip(writer.as_ref()).map(|(store, writer)| {
-            Upkeep::start(store, writer, fences.as_ref(), config.grace.get())
+            Upkeep::start(store, writer, fences.as_ref(), replicas.as_ref(), config.grace.get())
         });
         Self {
             exact,
@@ -165,6 +169,7 @@ impl Cache {
             store,
             writer,
             fences,
+            replicas,
             _upkeep: upkeep,
             config: ArcSwap::from_pointee(config),
         }

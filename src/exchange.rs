@@ -8,7 +8,9 @@ mod batch;
 mod call;
 mod explain;
 mod forward;
+mod grpc;
 mod journey;
+mod replay;
 mod report;
 mod routing;
 mod upgrade;
@@ -16,7 +18,6 @@ mod upgrade;
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use http::{Request, Response, request::Parts};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
@@ -27,6 +28,7 @@ use self::{
     call::{Keying, cacheable, call, renamed},
     forward::{forward, pass_through},
     journey::{AnswerHead, Errand},
+    replay::replay,
 };
 use crate::{
     cache::{
@@ -35,9 +37,8 @@ use crate::{
         policy::{self, Control},
         reason::Reason,
         semantic::Times,
-        verdict::Ruling,
     },
-    config::{Config, Identity, Replay, ReplayUsage},
+    config::{Config, Replay},
     fault::{Fault, Kind},
     front::{
         Handler, Peer,
@@ -50,10 +51,7 @@ use crate::{
     observe::{Observer, Outcome, RecordGuard, Stage},
     relay::{self, Following},
     upstream::Upstreams,
-    wire::{
-        Dialect, Shape,
-        dress::{Dress, dressed},
-    },
+    wire::Dialect,
 };
 
 /// The body that clients read.
@@ -122,6 +120,9 @@ impl Handler for Doorman {
         let response = told.unwrap_or_else(|fault| {
             record.outcome = Outcome::Error;
             record.fault = Some(fault.kind);
+            if grpc::is_call(&parts.headers) {
+                return grpc::refusal(&fault);
+            }
             report::refusal(&fault, dialect_of(house, &parts).as_deref(), &record)
         });
         let (mut head, body) = response.into_parts();
@@ -251,56 +252,6 @@ fn refresh(errand: &Arc<Errand>) {
                 passenger.landing().await;
             }
         });
-    }
-}
-
-/// A kept answer in the shape that the client asked for; `None` where it cannot have that shape.
-fn replay(
-    house: &House,
-    dialect: &dyn Dialect,
-    wanted: Shape,
-    hit: &Hit,
-    times: Times,
-    record: &mut RecordGuard,
-) -> Option<Response<Body>> {
-    let entry = &hit.entry;
-    let body = dialect.reshape(entry.shape, &entry.body, wanted)?;
-    let usage = entry.usage.unwrap_or_default();
-    record.entry = Some(entry.id);
-    record.tokens_prompt = entry.usage.map(|usage| usage.prompt);
-    record.tokens_completion = entry.usage.map(|usage| usage.completion);
-    record.tokens_saved = usage.prompt + usage.completion;
-    record.upstream_saved = Duration::from_millis(entry.upstream_ms);
-    record.outcome = match hit.kind {
-        HitKind::Exact => Outcome::HitExact,
-        HitKind::Stale => Outcome::HitStale,
-        HitKind::Semantic { similarity } => {
-            record.similarity = Some(similarity);
-            record.verdict = Some(Ruling::Serve.name());
-            Outcome::HitSemantic
-        }
-    };
-    note(record, times);
-    let same = entry.shape == wanted;
-    let kind = if same { &entry.content_type } else { dialect.content_type(wanted) };
-    let more = dialect.header(&body, kind);
-    Some(report::hit(hit, kind, more, staged(house, dialect, wanted, hit, body)))
-}
-
-/// A replay's body as `cache.replay` wants it.
-fn staged(house: &House, dialect: &dyn Dialect, shape: Shape, hit: &Hit, body: Bytes) -> Body {
-    let cache = &house.config.cache;
-    let dress = Dress {
-        fresh: cache.replay_identity == Identity::Fresh,
-        uncounted: cache.replay_usage == ReplayUsage::Zero,
-    };
-    let verbatim = !dress.fresh && !dress.uncounted;
-    let body = if verbatim { body } else { dressed(dialect, shape, &body, dress) };
-    match cache.replay {
-        Replay::Recorded if shape.is_events() => {
-            Body::paced(body, Duration::from_millis(hit.entry.upstream_ms))
-        }
-        Replay::Recorded | Replay::Paced | Replay::Instant => Body::whole(body),
     }
 }
 

@@ -60,8 +60,8 @@ impl Served {
 
 impl Cache {
     /// Somebody says that an entry was right or wrong. A wrong one is deleted with all its keys and
-    /// kin from every tier, and they are never again shared by meaning, restarts included. Says how
-    /// many records went, or `None` where there is no such entry.
+    /// kin from every tier, and they are never again shared by meaning, restarts included; replicas on
+    /// one store follow within two seconds. Says how many records went, or `None` where there is no such entry.
     ///
     /// # Errors
     /// The store's; memory has forgotten it all the same.
@@ -83,6 +83,9 @@ impl Cache {
         }
         let kin = barred(&mut namespace.lock(), &[answer, id]);
         self.persist().await;
+        if let Some(replicas) = &self.replicas {
+            replicas.tell(&entry.tenant, &entry.model, &kin).await?;
+        }
         let mut gone = 0;
         for answer in kin {
             gone += self.purge(Selector::Answer(answer)).await?;

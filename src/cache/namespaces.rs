@@ -146,6 +146,31 @@ impl Namespaces {
         self.learns() || self.settings.confirmations > 0
     }
 
+    /// Name, labels and state of each namespace.
+    pub fn snapshots(&self) -> Vec<(String, f64, String)> {
+        let all: Vec<_> = {
+            let learned = self.learned.lock();
+            learned.iter().map(|(name, one)| (name.clone(), one.clone())).collect()
+        };
+        let stated = |(name, one): (String, Arc<Mutex<Namespace>>)| {
+            let space = one.lock();
+            Some((name, space.labels(), space.snapshot().ok()?))
+        };
+        all.into_iter().filter_map(stated).collect()
+    }
+
+    /// Takes over the state of a namespace that is not known here.
+    pub fn adopt(&self, name: &str, snapshot: &str) {
+        let mut learned = self.learned.lock();
+        if learned.contains_key(name) || learned.len() >= NAMESPACES_MAX {
+            return;
+        }
+        let (settings, prior) = (self.settings.clone(), self.prior.clone());
+        if let Ok(namespace) = Namespace::restore(settings, prior, snapshot) {
+            learned.insert(name.to_owned(), Arc::new(Mutex::new(namespace)));
+        }
+    }
+
     /// What each namespace says of itself: tenant, model, counts.
     pub fn reports(&self) -> Vec<(String, String, NamespaceReport)> {
         let all: Vec<_> = {

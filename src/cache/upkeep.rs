@@ -8,7 +8,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use super::{entry::now_ms, fences::Fences, write::WriteBehind};
+use super::{entry::now_ms, fences::Fences, replicas::Replicas, write::WriteBehind};
 use crate::store::{Selector, VectorStore};
 
 /// Purges reach every replica within two of these.
@@ -25,11 +25,13 @@ impl Upkeep {
         store: &Arc<dyn VectorStore>,
         writer: &WriteBehind,
         fences: Option<&Arc<Fences>>,
+        replicas: Option<&Arc<Replicas>>,
         grace: Duration,
     ) -> Self {
         let sweeper = tokio::spawn(sweep(store.clone(), writer.clone(), grace));
         let follower = fences.map(|fences| tokio::spawn(follow(fences.clone(), writer.clone())));
-        Self(std::iter::once(sweeper).chain(follower).collect())
+        let learner = replicas.map(|replicas| tokio::spawn(learn(replicas.clone())));
+        Self(std::iter::once(sweeper).chain(follower).chain(learner).collect())
     }
 }
 
@@ -52,6 +54,25 @@ async fn follow(fences: Arc<Fences>, writer: WriteBehind) {
             if let Err(fault) = writer.delete(selector).await {
                 tracing::warn!(%fault, "another replica's purge could not be repeated here");
             }
+        }
+    }
+}
+
+/// Marks of others each second, what was learned each minute. What fails is tried again then.
+async fn learn(replicas: Arc<Replicas>) {
+    const PUBLISH_EVERY: u32 = 60;
+    let mut begun = false;
+    let mut ticks = interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for tick in (0..PUBLISH_EVERY).cycle() {
+        ticks.tick().await;
+        if !begun {
+            begun = replicas.begin().await.is_ok();
+        }
+        let heard = replicas.hear().await;
+        let told = if tick == PUBLISH_EVERY - 1 { replicas.publish().await } else { Ok(()) };
+        if let Err(fault) = heard.and(told) {
+            tracing::debug!(%fault, "what replicas learned could not be shared");
         }
     }
 }

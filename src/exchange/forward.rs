@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header, request::Parts};
+use http::{Response, request::Parts};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
-use super::{Body, House, report, routing};
+use super::{Body, House, grpc, report, routing};
 use crate::{
     cache::reason::Reason,
     fault::Fault,
@@ -31,7 +31,7 @@ pub(super) async fn pass_through(
     record.reason = Some(reason.name());
     hygiene::strip_control(&mut parts.headers);
     // A call of gRPC may listen for long before it says more.
-    let idle = match is_grpc(parts) {
+    let idle = match grpc::is_call(&parts.headers) {
         true => house.config.timeouts.lifetime.get(),
         false => house.config.limits.body_idle.get(),
     };
@@ -54,12 +54,6 @@ pub(super) async fn forward(
     let errand = routing::Errand { head: parts, body: &body, call: None };
     let reply = routing::ask(house, upstream, errand).await?;
     Ok(passed(reply, reason, record))
-}
-
-/// Source: gRPC over HTTP/2, "Content-Type".
-fn is_grpc(parts: &Parts) -> bool {
-    let kind = parts.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }
 
 fn passed(reply: Reply, reason: Reason, record: &mut RecordGuard) -> Response<Body> {

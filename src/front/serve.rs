@@ -180,7 +180,11 @@ fn spawn<H: Handler>(
         }
     };
     let cut = shared.cut.clone();
-    shared.tracker.spawn(async move { cut.run_until_cancelled(task).await });
+    shared.tracker.spawn(async move {
+        if cut.run_until_cancelled(task).await.is_none() {
+            tracing::warn!(?origin, "a client's connection was cut at the end of the drain");
+        }
+    });
 }
 
 async fn serve<H: Handler>(socket: Accepted, origin: Origin, shared: &Arc<Shared<H>>) {

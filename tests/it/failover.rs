@@ -166,3 +166,25 @@ async fn a_slow_first_token_is_hedged_and_the_loser_is_stopped() {
     }
     assert_eq!(model.hedges_total(), 1);
 }
+
+/// A call that was lost on its way does nothing twice when it is asked again; an upload might.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_was_lost_is_asked_of_another_replica_and_an_upload_is_not() {
+    let breaks = Origin::start(|_, _| Reply::raw([Step::Cut])).await;
+    let good = Origin::start(talk::model).await;
+    let twin = format!("[\"http://{}\", \"http://{}\"]", breaks.address, good.address);
+    let proxy = Setup::new(&breaks).replicas(&twin).open().await;
+    let mut asked = 0;
+    while breaks.calls() == 0 {
+        asked += 1;
+        assert_eq!(proxy.send(&Ask::chat(&format!("why {asked}?"))).await.status, 200);
+    }
+    let proxy = Setup::new(&breaks).replicas(&twin).open().await;
+    let before = breaks.calls();
+    let mut statuses = Vec::new();
+    while breaks.calls() == before {
+        let upload = Ask::new(Method::POST, "/v1/files", "bytes");
+        statuses.push(proxy.send(&upload).await.status.as_u16());
+    }
+    assert_eq!(statuses.last(), Some(&502));
+}

@@ -113,9 +113,10 @@ async fn a_full_write_queue_drops_and_counts() {
         assert_eq!(proxy.send(&ask).await.status, 200);
         assert_eq!(proxy.send(&ask).await.x_cache(), "HIT");
     }
+    // One is being written, for a long time, and one waits; a second may have been taken with the first.
     let writes = || proxy.house().cache.writes();
-    eventually("all are counted", || writes().dropped + writes().failed == 20).await;
-    assert!(writes().dropped > 0);
+    eventually("the others are counted", || writes().dropped >= 17).await;
+    assert_eq!(writes().written, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

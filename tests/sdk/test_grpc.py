@@ -128,3 +128,16 @@ def test_a_client_that_gives_up_is_passed_on(channel: grpc.Channel) -> None:
     assert next(call) == b"ONE"
     call.cancel()
     assert channel.unary_unary(f"{METHOD}Once")(b"x", timeout=20) == b"x"
+
+
+def test_a_fault_of_ours_is_a_status_of_grpc(start) -> None:
+    from rig import free_port
+
+    dead = f'[[upstream]]\nname = "dead"\nurls = ["http://127.0.0.1:{free_port()}"]\nhttp2 = true\n'
+    proxy: Reprise = start("", config=dead)
+    options = [("grpc.enable_http_proxy", 0)]
+    with grpc.insecure_channel(proxy.url.removeprefix("http://"), options) as channel:
+        with pytest.raises(grpc.RpcError) as failed:
+            channel.unary_unary(f"{METHOD}Once")(b"x", timeout=20)
+    assert failed.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert "upstream `dead`" in failed.value.details()

@@ -59,6 +59,11 @@ impl Verified {
         &mut self.controller
     }
 
+    /// Outcomes that have moved the prior.
+    pub fn learned(&self) -> f64 {
+        self.learned
+    }
+
     /// The shared prior.
     pub fn prior(&self) -> &Belief {
         &self.prior

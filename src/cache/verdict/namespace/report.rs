@@ -57,6 +57,14 @@ impl Namespace {
         self.report().wrong_hits(self.judge)
     }
 
+    /// Labels that what it knows rests on.
+    pub fn labels(&self) -> f64 {
+        match &self.memory.state {
+            State::Verified(v) => v.learned(),
+            State::Threshold | State::Vcache(_) | State::Off => self.memory.audited,
+        }
+    }
+
     /// How often the judge errs whose labels are to come.
     pub fn judged_by(&mut self, judge: JudgeError) {
         self.judge = judge;

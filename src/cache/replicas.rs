@@ -1,0 +1,224 @@
+//! What replicas on one store tell each other of what they learned: which answers were marked as wrong,
+//! within two seconds; and all the rest to one that begins, so that it need not begin at nothing.
+//!
+//! After that each learns by itself from its own share of the traffic. The store keeps what the most
+//! experienced of them knew of a namespace.
+
+use std::{collections::HashSet, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use super::{entry::now_ms, namespaces::Namespaces};
+use crate::store::{
+    EntryId, StoreFault,
+    meta::{Meta, Shared},
+};
+
+const MARKS: &str = "mark";
+const LEARNED: &str = "learned";
+/// A mark holds as long as anybody remembers the answer.
+const MARK_LIFE_MS: u64 = 10 * 365 * 24 * 3600 * 1000;
+/// What nobody has renewed for so long is of a namespace that nobody asks in any more.
+const LEARNED_LIFE_MS: u64 = 30 * 24 * 3600 * 1000;
+/// A larger state is not shared: stores have limits to a record, and its namespace is well served by
+/// what it knows already.
+const LEARNED_BYTES_MAX: usize = 1 << 20;
+
+/// Answers that were marked as wrong.
+#[derive(Debug, Serialize, Deserialize)]
+struct Marked {
+    tenant: String,
+    model: String,
+    answers: Vec<EntryId>,
+}
+
+/// A namespace's state, and how many labels it rests on.
+#[derive(Debug, Serialize, Deserialize)]
+struct Learned {
+    labels: f64,
+    snapshot: String,
+}
+
+/// The other replicas, by way of the store.
+pub(super) struct Replicas {
+    meta: Meta,
+    namespaces: Arc<Namespaces>,
+    heard: Mutex<HashSet<EntryId>>,
+}
+
+impl Replicas {
+    pub(super) fn new(meta: Meta, namespaces: Arc<Namespaces>) -> Self {
+        Self { meta, namespaces, heard: Mutex::default() }
+    }
+
+    /// Tells all others that these answers are wrong.
+    ///
+    /// # Errors
+    /// The store's: then nobody was told.
+    pub(super) async fn tell(
+        &self,
+        tenant: &str,
+        model: &str,
+        answers: &[EntryId],
+    ) -> Result<(), StoreFault> {
+        let Some(first) = answers.first() else { return Ok(()) };
+        let marked =
+            Marked { tenant: tenant.into(), model: model.into(), answers: answers.to_vec() };
+        let id = self.write(MARKS, &first.to_string(), &marked, MARK_LIFE_MS).await?;
+        self.heard.lock().await.insert(id);
+        Ok(())
+    }
+
+    /// Takes over the marks of others since the last look.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn hear(&self) -> Result<(), StoreFault> {
+        let mut heard = self.heard.lock().await;
+        for id in self.meta.ids(MARKS).await? {
+            if heard.contains(&id) {
+                continue;
+            }
+            // Named but not readable yet: the next look will find it.
+            let Some(shared) = self.meta.by_id(id).await? else { continue };
+            heard.insert(id);
+            let Some(marked) = read::<Marked>(&shared) else { continue };
+            let namespace = self.namespaces.of(&marked.tenant, &marked.model);
+            let mut space = namespace.lock();
+            marked.answers.iter().for_each(|answer| space.reject((*answer).into()));
+        }
+        Ok(())
+    }
+
+    /// Takes over what others know of namespaces that are unknown here.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn begin(&self) -> Result<(), StoreFault> {
+        for id in self.meta.ids(LEARNED).await? {
+            let Some(shared) = self.meta.by_id(id).await? else { continue };
+            let Some(learned) = read::<Learned>(&shared) else { continue };
+            self.namespaces.adopt(&shared.name, &learned.snapshot);
+        }
+        Ok(())
+    }
+
+    /// Leaves what is known here for those that begin later, where it rests on no fewer labels than
+    /// what the store has.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn publish(&self) -> Result<(), StoreFault> {
+        for (name, labels, snapshot) in self.namespaces.snapshots() {
+            if labels == 0.0 || snapshot.len() > LEARNED_BYTES_MAX {
+                continue;
+            }
+            let known = self.meta.get(LEARNED, &name).await?;
+            let known = known.as_ref().and_then(read::<Learned>);
+            if known.is_none_or(|known| known.labels <= labels) {
+                self.write(LEARNED, &name, &Learned { labels, snapshot }, LEARNED_LIFE_MS).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn write<T: Serialize>(
+        &self,
+        kind: &str,
+        name: &str,
+        value: &T,
+        life_ms: u64,
+    ) -> Result<EntryId, StoreFault> {
+        let value = serde_json::to_vec(value)
+            .map_err(|error| StoreFault::Failed(format!("cannot be shared: {error}")))?;
+        let now = now_ms();
+        let shared = Shared { name: name.into(), written_ms: now, value: value.into() };
+        self.meta.set(kind, shared, now + life_ms).await
+    }
+}
+
+/// What a later version wrote may not be understood, and is left alone.
+fn read<'a, T: Deserialize<'a>>(shared: &'a Shared) -> Option<T> {
+    let read = serde_json::from_slice(&shared.value);
+    read.inspect_err(|error| tracing::debug!(%error, name = %shared.name, "not understood")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        cache::verdict::AnswerId,
+        config::{self, Overrides},
+        embed::Identity,
+        store::embedded::{Embedded, EmbeddedOptions},
+    };
+
+    fn meta(folder: &tempfile::TempDir) -> Meta {
+        let identity = Identity {
+            name: "meta".into(),
+            digest: "0123456789abcdef".into(),
+            dimension: 4,
+            window_tokens: 1,
+        };
+        let options = EmbeddedOptions {
+            path: folder.path().to_owned(),
+            identity,
+            queue: 16,
+            compact_after: 1000,
+            max_bytes: 1 << 30,
+        };
+        Meta::new(Arc::new(Embedded::open(options).unwrap()))
+    }
+
+    fn replica(meta: &Meta) -> Replicas {
+        let overrides =
+            Overrides { upstream: Some("http://127.0.0.1:1".into()), ..Default::default() };
+        let config = config::load(None, &BTreeMap::new(), &overrides).unwrap();
+        let namespaces = Namespaces::open(&config.cache.semantic, "all-MiniLM-L6-v2", 0, None);
+        Replicas::new(meta.clone(), Arc::new(namespaces))
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_mark_is_heard_by_all_and_by_who_comes_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let meta = meta(&folder);
+        let (one, two) = (replica(&meta), replica(&meta));
+        two.hear().await.unwrap();
+        one.tell("t", "m", &[EntryId(7), EntryId(8)]).await.unwrap();
+        let later = replica(&meta);
+        for other in [&two, &later] {
+            other.hear().await.unwrap();
+            let barred = |tenant: &str, answer| {
+                other.namespaces.of(tenant, "m").lock().is_quarantined(AnswerId(answer))
+            };
+            assert!(barred("t", 7) && barred("t", 8));
+            assert!(!barred("t", 9) && !barred("u", 7));
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_begins_knows_what_the_others_learned_and_who_knows_less_does_not_overwrite() {
+        let folder = tempfile::tempdir().unwrap();
+        let meta = meta(&folder);
+        let teach = |replica: &Replicas, labels: u128| {
+            let namespace = replica.namespaces.of("t", "m");
+            let mut space = namespace.lock();
+            (0..labels).for_each(|answer| space.reject(AnswerId(answer)));
+        };
+        let level = |replica: &Replicas| replica.namespaces.snapshots()[0].1;
+        let (one, two) = (replica(&meta), replica(&meta));
+        teach(&one, 20);
+        one.publish().await.unwrap();
+        teach(&two, 3);
+        two.publish().await.unwrap();
+        two.begin().await.unwrap();
+        assert_eq!(level(&two), 3.0, "what is known here stays");
+        let three = replica(&meta);
+        three.begin().await.unwrap();
+        assert_eq!(level(&three), 20.0);
+        assert!(three.namespaces.of("t", "m").lock().is_quarantined(AnswerId(19)));
+    }
+}
