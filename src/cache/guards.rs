@@ -22,6 +22,7 @@ mod reference;
 mod script;
 mod stem;
 mod tense;
+mod told;
 mod unicode;
 
 use serde::{Deserialize, Serialize};

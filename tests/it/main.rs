@@ -13,6 +13,7 @@ mod talk;
 mod words;
 
 mod admission;
+mod attack;
 mod chaos;
 mod coalescing;
 mod control;

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::{lexicon::lexicon, reading::Reading};
+use super::{lexicon::lexicon, reading::Reading, told::harmless};
 
 /// A configured word or phrase.
 #[derive(Clone, Debug)]
@@ -46,7 +46,9 @@ impl Clock {
         let lists = lexicon();
         let spoken = reading.tokens.iter().enumerate().any(|(at, token)| {
             let before = at.checked_sub(1).map(|before| reading.tokens[before].word.as_str());
-            lists.is_volatile(before, &token.word) && !self.stable.contains(&token.word)
+            lists.is_volatile(before, &token.word, reading.language)
+                && !self.stable.contains(&token.word)
+                && !harmless(reading, at)
         });
         let stable = |glyph: &str| self.stable.contains(glyph);
         spoken || (reading.script.runs_on() && lists.has_volatile_glyphs(&reading.compact, stable))

@@ -46,7 +46,8 @@ pub(super) struct Lexicon {
     function: HashMap<&'static str, LanguageSet>,
     polite: HashSet<&'static str>,
     negators: HashSet<&'static str>,
-    volatile: HashSet<&'static str>,
+    /// With the languages in which they are of the moment: Turkish "son" is an English child.
+    volatile: HashMap<&'static str, LanguageSet>,
     volatile_phrases: Vec<(&'static str, &'static str)>,
     volatile_glyphs: Vec<&'static str>,
     poles: Poles,
@@ -111,9 +112,16 @@ impl Lexicon {
         self.negators.contains(word)
     }
 
-    /// Whether this word, or it after the one before, makes an answer depend on the clock.
-    pub(super) fn is_volatile(&self, before: Option<&str>, word: &str) -> bool {
-        self.volatile.contains(word)
+    /// Whether this word, or it after the one before, makes an answer depend on the clock in a text
+    /// of these languages; none: it may be of any.
+    pub(super) fn is_volatile(
+        &self,
+        before: Option<&str>,
+        word: &str,
+        spoken: LanguageSet,
+    ) -> bool {
+        let spoken = if spoken == 0 { LanguageSet::MAX } else { spoken | ENGLISH };
+        self.volatile.get(word).is_some_and(|languages| languages & spoken != 0)
             || before
                 .is_some_and(|b| self.volatile_phrases.iter().any(|(x, y)| *x == b && *y == word))
     }
@@ -181,7 +189,7 @@ impl Lexicon {
         known.extend(synonym_lines.iter().flatten().copied());
         known.extend(qualifiers.keys().copied());
         Self {
-            volatile: words.clone().filter(|w| !w.contains('-')).collect(),
+            volatile: by_language(&clock),
             volatile_phrases: words.filter_map(|w| w.split_once('-')).collect(),
             volatile_glyphs: clock
                 .iter()
@@ -262,6 +270,22 @@ fn glyphs(text: &'static str) -> Glyphs {
     all
 }
 
+/// Words of the moment with the languages that know them as such. A language without function words
+/// of its own is known by its script: its words count everywhere.
+fn by_language(lists: &[(&str, &'static str)]) -> HashMap<&'static str, LanguageSet> {
+    let order: Vec<&str> =
+        labelled(include_str!("lexicon/function_words.txt")).map(|(label, _)| label).collect();
+    let mut all = HashMap::default();
+    for (label, words) in lists {
+        let bit = order.iter().position(|known| known == label);
+        let bit = bit.map_or(LanguageSet::MAX, |at| 1 << at);
+        for word in words.split_whitespace().filter(|word| !word.contains('-')) {
+            *all.entry(word).or_insert(0) |= bit;
+        }
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,7 +298,7 @@ mod tests {
         assert!(!l.opposed(&stem("increase"), &stem("raise")));
         assert!(l.synonymous(&stem("scared"), &stem("frightened")));
         assert_eq!(l.qualifier("kilometres").map(|q| q.value), Some("km"));
-        assert!(l.is_volatile(Some("right"), "now"));
+        assert!(l.is_volatile(Some("right"), "now", ENGLISH));
         assert!(l.has_volatile_glyphs("现在几点", |_| false));
         assert!(l.is_negator("nicht"));
     }
