@@ -4,6 +4,8 @@
 //! victim who reads that is hijacked. With the default scope he reaches nobody. Where everybody
 //! shares one scope the rate is measured, by way of attack, and printed.
 
+#![expect(clippy::print_stdout, reason = "the measured rate is part of the result")]
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;
