@@ -5,6 +5,7 @@
 //! because the answer may be wanted by others when this client has gone.
 
 mod batch;
+mod boarding;
 mod call;
 mod explain;
 mod forward;
@@ -25,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use self::{
     batch::{Forward, Item},
+    boarding::board,
     call::{Keying, cacheable, call, renamed},
     forward::{forward, pass_through},
     journey::{AnswerHead, Errand},
@@ -36,8 +38,8 @@ pub use self::{
 };
 use crate::{
     cache::{
-        Cache, Hit, HitKind,
-        flight::{Course, Flights, Landing, Passenger, Seat},
+        Cache, HitKind,
+        flight::{Course, Flights, Seat},
         policy::{self, Control},
         reason::Reason,
         semantic::Times,
@@ -53,16 +55,13 @@ use crate::{
         tenant::Tenants,
     },
     observe::{Observer, Outcome, RecordGuard, Stage},
-    relay::{self, Following},
+    relay,
     upstream::Upstreams,
     wire::Dialect,
 };
 
 /// The body that clients read.
 pub type Body = relay::Body<AnswerHead>;
-
-/// Flights that end without a kept answer are led anew so often, then a request goes alone.
-const BOARDINGS_MAX: usize = 4;
 
 /// The rooms that an exchange walks through. It never changes: a new configuration is a new house
 /// that shares what it can, and whoever is inside the old one leaves it in their own time.
@@ -280,106 +279,6 @@ async fn only_if_cached(
             format!("not cached ({reason}), and only-if-cached was asked"),
         )
     })
-}
-
-// === answers from a flight ===
-
-/// Joins the flight of this very request, or begins it.
-async fn board(mut errand: Arc<Errand>, record: &mut RecordGuard) -> Result<Response<Body>, Fault> {
-    let house = errand.house.clone();
-    let (id, shape) = (errand.key.id, errand.prompt.shape);
-    for boarding in 0..=BOARDINGS_MAX {
-        let seat = if errand.plan.read.is_err() || boarding == BOARDINGS_MAX {
-            let (lead, passenger) = house.flights.alone(id, shape);
-            Seat::Leader(lead, passenger)
-        } else {
-            house.flights.board(id, shape)
-        };
-        let (mut passenger, leads) = match seat {
-            Seat::Leader(lead, passenger) => {
-                house.tasks.spawn(journey::travel(errand.clone(), lead));
-                (passenger, true)
-            }
-            Seat::Follower(passenger) => (passenger, false),
-        };
-        match passenger.course().await {
-            // Whoever leads may have asked for less than we do (`x-reprise-mode`, `max-age`).
-            Course::Hit(hit, _) if !house.cache.allows(&hit, &errand.plan) => {}
-            Course::Hit(hit, times) => {
-                if let Some(response) =
-                    replay(&errand.house, &*errand.dialect, shape, &hit, times, record)
-                {
-                    return Ok(response);
-                }
-                // It lacks what this shape needs: only a fresh answer, for this client alone, has
-                // that; it then replaces what the cache holds.
-                errand = errand.fresh(Reason::UsageUnknown);
-            }
-            Course::Stream { head, log } => {
-                record.outcome = if leads { Outcome::Miss } else { Outcome::Collapsed };
-                if passenger.shape() != shape {
-                    if let Some(response) = other_shape(&errand, &passenger, record).await {
-                        return Ok(response);
-                    }
-                } else if let Some(reader) = head.first_reader(leads).or_else(|| log.reader()) {
-                    let stream = shape.is_events().then(|| (errand.dialect.clone(), shape));
-                    let left = head.length();
-                    let place = Following { reader, passenger, stream, left };
-                    return Ok(follow(&errand, &head, place, record));
-                }
-            }
-            Course::Fault(fault) => return Err(fault),
-            Course::Lost => {}
-        }
-    }
-    Err(Fault::new(Kind::Internal, "every try at this answer was lost"))
-}
-
-/// The running answer as it comes.
-fn follow(
-    errand: &Errand,
-    head: &Arc<AnswerHead>,
-    place: Following<AnswerHead>,
-    record: &mut RecordGuard,
-) -> Response<Body> {
-    record.reason = Some(head.reason.name());
-    record.replica = Some(head.replica.clone());
-    record.entry = head.storable.then_some(errand.key.id);
-    record.similarity = head.nearest.or(head.judged.map(|(similarity, _)| similarity));
-    record.verdict = head.judged.map(|(_, verdict)| verdict);
-    record.joined = head.trace.filter(|_| record.outcome == Outcome::Collapsed);
-    if record.outcome == Outcome::Miss {
-        note(record, head.times);
-        record.stages.record(Stage::Queue, head.timing.queue);
-        if let Some(connect) = head.timing.connect {
-            record.stages.record(Stage::Connect, connect);
-        }
-        record.stages.record(Stage::First, head.timing.first_byte);
-    }
-    report::flight(head, record, Body::following(place))
-}
-
-/// A follower that wants the other shape waits for the end: a body cannot become a stream before
-/// it is all there.
-async fn other_shape(
-    errand: &Errand,
-    passenger: &Passenger<AnswerHead>,
-    record: &mut RecordGuard,
-) -> Option<Response<Body>> {
-    let Landing::Kept(entry) = passenger.landing().await else { return None };
-    let hit = Hit { entry, kind: HitKind::Exact };
-    let response = replay(
-        &errand.house,
-        &*errand.dialect,
-        errand.prompt.shape,
-        &hit,
-        Times::default(),
-        record,
-    )?;
-    record.outcome = Outcome::Collapsed;
-    let (mut head, body) = response.into_parts();
-    report::collapsed(&mut head.headers);
-    Some(Response::from_parts(head, body))
 }
 
 // === small decisions ===

@@ -16,7 +16,8 @@ use super::{
     reason::Reason,
     verdict::{
         Decision, Namespace, NamespaceReport, Neighbour, Principal, Ruling, Settings,
-        first_prior::first_prior, posterior::Belief,
+        first_prior::first_prior,
+        posterior::{self, Belief},
     },
 };
 use crate::{config, store};
@@ -45,6 +46,9 @@ impl Namespaces {
         confirmations: usize,
         path: Option<PathBuf>,
     ) -> Self {
+        if config.policy == config::Policy::Verified {
+            posterior::warm();
+        }
         let guards = config.guards.iter().filter_map(|name| Guard::from_name(name));
         let settings = Settings {
             policy: config.policy,
