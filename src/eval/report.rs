@@ -232,7 +232,7 @@ fn notes(out: &mut String, row: &Row) {
         let share = 100.0 * counts.exact_only as f64 / counts.requests.max(1) as f64;
         let _ = writeln!(
             out,
-            "{setting} fell back to exact matches only in {} of {} orders, for {share:.1} % of requests: its audits showed more wrong answers than the target",
+            "{setting} fell back to exact matches only in {} of {} orders, for {share:.1} % of requests: its audits showed more wrong answers than the target, or hits were too rare to be audited",
             counts.fallen_orders, row.orders
         );
     } else if row.hit_rate < FEW {

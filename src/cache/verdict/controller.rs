@@ -38,6 +38,15 @@ const LEAST_CORRECTION: f64 = 0.75;
 const DECAY: f64 = 1.0 - 1.0 / 1500.0;
 /// Labels of would-be hits needed before the fall-back may be left.
 const RECOVERY_LABELS: f64 = 60.0;
+/// The decayed weight of rulings on near questions from which their share of hits is looked at: some
+/// 2,000 of them.
+const RARE_AFTER: f64 = 1700.0;
+/// Where fewer of them are hits, and fewer than [`RECOVERY_LABELS`] were audited, nobody could tell
+/// whether the promise is kept: on rare questions with noisy answers (Quora's, at 1 %) a tenth of a
+/// percent was served and one in twenty-five of that was wrong.
+const RARE: f64 = 0.005;
+/// A ruling's weight halves over about 4,000 of them.
+const RULING_DECAY: f64 = 1.0 - 1.0 / 5800.0;
 
 /// Whether a namespace serves similar questions at all.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -74,6 +83,11 @@ pub struct Controller {
     audited_wrong: f64,
     /// Wrong answers that predictions expected among those audits.
     audited_predicted: f64,
+    /// Decayed rulings on near questions, and how many of them were hits or would have been.
+    #[serde(default)]
+    ruled: f64,
+    #[serde(default)]
+    hits: f64,
 }
 
 impl Controller {
@@ -88,6 +102,8 @@ impl Controller {
             audited: 0.0,
             audited_wrong: 0.0,
             audited_predicted: 0.0,
+            ruled: 0.0,
+            hits: 0.0,
         }
     }
 
@@ -124,8 +140,21 @@ impl Controller {
         near.max(served).max(LEAST_CORRECTION)
     }
 
-    /// A hit of a predicted error was served, or would have been.
-    pub fn spend(&mut self, error: f64) {
+    /// A near question was ruled on: no hit, or one of this predicted error, served or not.
+    pub fn ruled(&mut self, hit: Option<f64>) {
+        self.ruled = self.ruled * RULING_DECAY + 1.0;
+        self.hits *= RULING_DECAY;
+        if let Some(error) = hit {
+            self.hits += 1.0;
+            self.spend(error);
+        }
+        let rare = self.ruled >= RARE_AFTER && self.hits < self.ruled * RARE;
+        if self.trust == Trust::Serving && rare && self.audited < RECOVERY_LABELS {
+            self.fall_back();
+        }
+    }
+
+    fn spend(&mut self, error: f64) {
         let way = self.audited / (self.audited + HALF_WAY);
         let planned = self.target + ALLOWANCE.min(self.target) * way;
         let miss = 1.0 - error * self.correction() / planned;
@@ -151,18 +180,53 @@ impl Controller {
         // A judge without power proves nothing, neither for serving nor against it.
         let interval =
             corrected(seen, judge).unwrap_or(Interval { low: 0.0, point: 1.0, high: 1.0 });
-        self.trust = match self.trust {
-            Trust::Serving if interval.low > self.target => {
-                // The way back starts from nothing: only labels collected from here on count.
-                (self.audited, self.audited_wrong, self.audited_predicted) = (0.0, 0.0, 0.0);
-                Trust::ExactOnly
-            }
+        match self.trust {
+            Trust::Serving if interval.low > self.target => self.fall_back(),
             Trust::ExactOnly
                 if self.audited >= RECOVERY_LABELS && interval.point <= self.target =>
             {
-                Trust::Serving
+                self.trust = Trust::Serving;
             }
-            unchanged => unchanged,
-        };
+            Trust::Serving | Trust::ExactOnly => {}
+        }
+    }
+
+    fn fall_back(&mut self) {
+        self.trust = Trust::ExactOnly;
+        // The way back starts from nothing: only labels collected from here on count.
+        (self.audited, self.audited_wrong, self.audited_predicted) = (0.0, 0.0, 0.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ruled(controller: &mut Controller, questions: u32, one_hit_in: u32) {
+        for question in 0..questions {
+            controller.ruled((question % one_hit_in == 0).then_some(0.001));
+        }
+    }
+
+    #[test]
+    fn hits_too_rare_to_be_audited_end_until_labels_show_them_right() {
+        let mut controller = Controller::new(0.01);
+        ruled(&mut controller, 1950, 1000);
+        assert_eq!(controller.trust(), Trust::Serving);
+        ruled(&mut controller, 100, 1000);
+        assert_eq!(controller.trust(), Trust::ExactOnly);
+        for _ in 0..70 {
+            controller.audit(0.001, true, JudgeError::default());
+        }
+        assert_eq!(controller.trust(), Trust::Serving);
+        ruled(&mut controller, 5000, 1000);
+        assert_eq!(controller.trust(), Trust::Serving, "what was audited may be rare");
+    }
+
+    #[test]
+    fn one_hit_in_a_hundred_is_not_rare() {
+        let mut controller = Controller::new(0.01);
+        ruled(&mut controller, 20_000, 100);
+        assert_eq!(controller.trust(), Trust::Serving);
     }
 }

@@ -188,11 +188,12 @@ impl Namespace {
 
     /// A decision made by [`Self::assess`] is acted on.
     pub fn book(&mut self, decision: &Decision) {
-        if decision.ruling.would_serve() {
-            self.memory.would_be += 1;
-            if let State::Verified(v) = &mut self.memory.state {
-                v.controller_mut().spend(1.0 - decision.alpha);
-            }
+        let would_serve = decision.ruling.would_serve();
+        self.memory.would_be += u64::from(would_serve);
+        if decision.chosen.is_some()
+            && let State::Verified(v) = &mut self.memory.state
+        {
+            v.controller_mut().ruled(would_serve.then_some(1.0 - decision.alpha));
         }
     }
 
