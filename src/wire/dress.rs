@@ -201,8 +201,9 @@ mod tests {
         ] {
             let dressed = dressed(&*dialect(path), shape, &Bytes::from(body), BOTH);
             let text = String::from_utf8(dressed.to_vec()).unwrap();
+            // A count is a member's value: `:3` alone is also a quarter of all times of day.
             assert!(
-                !text.contains("12\"") && !text.contains("\"t\"") && !text.contains(":3"),
+                !text.contains("12\"") && !text.contains("\"t\"") && !text.contains("\":3"),
                 "{text}"
             );
             assert_eq!(text.contains("event: message_start\n"), path == "/v1/messages");
