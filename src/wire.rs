@@ -27,6 +27,8 @@ pub mod openai;
 pub mod refusal;
 pub mod sse;
 pub mod tgi;
+#[cfg(test)]
+mod trial;
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -332,8 +334,26 @@ pub trait Dialect: Send + Sync + 'static {
     /// Ears for an answer that travels in this shape.
     fn listener(&self, shape: Shape) -> Box<dyn Listener>;
 
+    /// A whole answer as the stream that says the same; `None` where there is no such stream.
+    fn split(&self, whole: &Bytes) -> Option<Bytes> {
+        let _ = whole;
+        None
+    }
+
+    /// A stream as the whole answer that says the same; `None` where there is no such answer.
+    fn join(&self, stream: &Bytes) -> Option<Bytes> {
+        let _ = stream;
+        None
+    }
+
     /// A stored answer in another shape; `None` where it lacks what that shape must have.
-    fn reshape(&self, stored: Shape, body: &Bytes, wanted: Shape) -> Option<Bytes>;
+    fn reshape(&self, stored: Shape, body: &Bytes, wanted: Shape) -> Option<Bytes> {
+        match (stored, wanted) {
+            (Shape::Whole, Shape::Stream { .. }) => self.split(body),
+            (Shape::Stream { .. }, Shape::Whole) => self.join(body),
+            (stored, wanted) => (stored == wanted).then(|| body.clone()),
+        }
+    }
 
     /// The content type of a reshaped answer.
     fn content_type(&self, shape: Shape) -> &'static str {

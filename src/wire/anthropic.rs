@@ -64,12 +64,12 @@ impl Dialect for Anthropic {
         }
     }
 
-    fn reshape(&self, stored: Shape, body: &Bytes, wanted: Shape) -> Option<Bytes> {
-        match (stored, wanted) {
-            (Shape::Whole, Shape::Stream { .. }) => events::split(body),
-            (Shape::Stream { .. }, Shape::Whole) => events::join(body),
-            (stored, wanted) => (stored == wanted).then(|| body.clone()),
-        }
+    fn split(&self, whole: &Bytes) -> Option<Bytes> {
+        events::split(whole)
+    }
+
+    fn join(&self, stream: &Bytes) -> Option<Bytes> {
+        events::join(stream)
     }
 
     fn marks(&self) -> Marks<'_> {
@@ -86,10 +86,7 @@ impl Dialect for Anthropic {
     }
 
     fn stream_error(&self, _: Shape, fault: &Fault, _: Option<u8>) -> Option<Bytes> {
-        // The leading blank line closes an event that the cut may have left open.
-        let mut out = b"\n\n".to_vec();
-        sse::write_kind(&mut out, "error", &error(fault));
-        Some(Bytes::from(out))
+        Some(sse::last_word_of("error", &error(fault)))
     }
 }
 

@@ -52,12 +52,12 @@ impl Dialect for Bedrock {
         }
     }
 
-    fn reshape(&self, stored: Shape, body: &Bytes, wanted: Shape) -> Option<Bytes> {
-        match (stored, wanted) {
-            (Shape::Whole, Shape::Stream { .. }) => split(body),
-            (Shape::Stream { .. }, Shape::Whole) => join(body),
-            (stored, wanted) => (stored == wanted).then(|| body.clone()),
-        }
+    fn split(&self, whole: &Bytes) -> Option<Bytes> {
+        split(whole)
+    }
+
+    fn join(&self, stream: &Bytes) -> Option<Bytes> {
+        join(stream)
     }
 
     fn content_type(&self, shape: Shape) -> &'static str {

@@ -52,12 +52,12 @@ impl Dialect for Cohere {
         }
     }
 
-    fn reshape(&self, stored: Shape, body: &Bytes, wanted: Shape) -> Option<Bytes> {
-        match (stored, wanted) {
-            (Shape::Whole, Shape::Stream { .. }) => split(body),
-            (Shape::Stream { .. }, Shape::Whole) => join(body),
-            (stored, wanted) => (stored == wanted).then(|| body.clone()),
-        }
+    fn split(&self, whole: &Bytes) -> Option<Bytes> {
+        split(whole)
+    }
+
+    fn join(&self, stream: &Bytes) -> Option<Bytes> {
+        join(stream)
     }
 
     fn marks(&self) -> Marks<'_> {
@@ -79,9 +79,7 @@ impl Dialect for Cohere {
             "type": "message-end",
             "delta": {"finish_reason": "ERROR", "error": fault.to_string()},
         });
-        let mut out = b"\n\n".to_vec();
-        sse::write_kind(&mut out, "message-end", end.to_string().as_bytes());
-        Some(Bytes::from(out))
+        Some(sse::last_word_of("message-end", end.to_string().as_bytes()))
     }
 }
 
@@ -280,18 +278,14 @@ fn split(body: &[u8]) -> Option<Bytes> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
-
     use super::*;
-    use crate::wire::{Answer, NotStorable, Rules, framing};
+    use crate::wire::{Answer, NotStorable, framing, trial};
 
     const EVENTS: Shape = Shape::Stream { usage: false };
     const BASE: &str = r#"{"model":"command","stream":true,"messages":[{"role":"system","content":"s"},{"role":"user","content":[{"type":"text","text":"hi"}]}]}"#;
 
     fn try_read(body: &str) -> Result<Prompt, Unread> {
-        let (headers, rules) = (HeaderMap::new(), Rules::default());
-        let body = body.as_bytes();
-        Cohere.read(Call { path: "/v2/chat", query: "", headers: &headers, body, rules })
+        trial::read(&Cohere, "/v2/chat", "", body)
     }
 
     fn whole() -> Value {
@@ -309,9 +303,7 @@ mod tests {
     }
 
     fn heard(shape: Shape, body: &[u8]) -> Result<Answer, NotStorable> {
-        let mut ears = Cohere.listener(shape);
-        ears.hear(body);
-        ears.finish(body)
+        trial::heard(&Cohere, shape, body)
     }
 
     fn streamed() -> Bytes {

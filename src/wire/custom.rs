@@ -203,10 +203,6 @@ impl Dialect for Custom {
         }
     }
 
-    fn reshape(&self, stored: Shape, body: &Bytes, wanted: Shape) -> Option<Bytes> {
-        (stored == wanted).then(|| body.clone())
-    }
-
     fn content_type(&self, shape: Shape) -> &'static str {
         match (shape, self.framing) {
             (Shape::Stream { .. }, CustomFraming::Sse) => "text/event-stream",
@@ -232,11 +228,7 @@ impl Dialect for Custom {
 
     fn stream_error(&self, _: Shape, fault: &Fault, last: Option<u8>) -> Option<Bytes> {
         match self.framing {
-            CustomFraming::Sse => {
-                let mut out = b"\n\n".to_vec();
-                sse::write(&mut out, &self.error(fault));
-                Some(Bytes::from(out))
-            }
+            CustomFraming::Sse => Some(sse::last_word(&self.error(fault))),
             CustomFraming::Ndjson => Some(ndjson::last_word(&self.error(fault), last)),
             CustomFraming::Json => None,
         }

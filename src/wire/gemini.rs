@@ -104,9 +104,7 @@ impl Dialect for Gemini {
     /// so its connection is cut.
     fn stream_error(&self, shape: Shape, fault: &Fault, _: Option<u8>) -> Option<Bytes> {
         let Shape::Stream { .. } = shape else { return None };
-        let mut out = b"\n\n".to_vec();
-        sse::write(&mut out, &error(fault));
-        Some(Bytes::from(out))
+        Some(sse::last_word(&error(fault)))
     }
 }
 

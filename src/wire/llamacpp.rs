@@ -62,12 +62,12 @@ impl Dialect for LlamaCpp {
         }
     }
 
-    fn reshape(&self, stored: Shape, body: &Bytes, wanted: Shape) -> Option<Bytes> {
-        match (stored, wanted) {
-            (Shape::Whole, Shape::Stream { .. }) => split(body),
-            (Shape::Stream { .. }, Shape::Whole) => join(body),
-            (stored, wanted) => (stored == wanted).then(|| body.clone()),
-        }
+    fn split(&self, whole: &Bytes) -> Option<Bytes> {
+        split(whole)
+    }
+
+    fn join(&self, stream: &Bytes) -> Option<Bytes> {
+        join(stream)
     }
 
     fn marks(&self) -> Marks<'_> {
@@ -83,9 +83,7 @@ impl Dialect for LlamaCpp {
     }
 
     fn stream_error(&self, _: Shape, fault: &Fault, _: Option<u8>) -> Option<Bytes> {
-        let mut out = b"\n\n".to_vec();
-        sse::write(&mut out, &openai::error(fault));
-        Some(Bytes::from(out))
+        Some(sse::last_word(&openai::error(fault)))
     }
 }
 
@@ -151,17 +149,13 @@ fn split(body: &[u8]) -> Option<Bytes> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
-
     use super::*;
-    use crate::wire::{Answer, NotStorable, Rules, framing};
+    use crate::wire::{Answer, NotStorable, framing, trial};
 
     const EVENTS: Shape = Shape::Stream { usage: false };
 
     fn try_read(body: &str) -> Result<Prompt, Unread> {
-        let (headers, rules) = (HeaderMap::new(), Rules::default());
-        let body = body.as_bytes();
-        LlamaCpp.read(Call { path: "/completion", query: "", headers: &headers, body, rules })
+        trial::read(&LlamaCpp, "/completion", "", body)
     }
 
     fn whole() -> Value {
@@ -171,9 +165,7 @@ mod tests {
     }
 
     fn heard(shape: Shape, body: &[u8]) -> Result<Answer, NotStorable> {
-        let mut ears = LlamaCpp.listener(shape);
-        ears.hear(body);
-        ears.finish(body)
+        trial::heard(&LlamaCpp, shape, body)
     }
 
     fn streamed() -> Bytes {

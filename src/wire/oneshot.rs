@@ -42,10 +42,6 @@ impl Dialect for OneShot {
         ears(self.said)
     }
 
-    fn reshape(&self, stored: Shape, body: &Bytes, wanted: Shape) -> Option<Bytes> {
-        (stored == wanted).then(|| body.clone())
-    }
-
     fn marks(&self) -> Marks<'_> {
         Marks { ids: vec!["/id"], counts: vec!["/usage"], ..Marks::default() }
     }

@@ -103,8 +103,5 @@ pub(super) fn error(fault: &Fault) -> Bytes {
 /// event is what servers of this family send and what the official clients raise on; `[DONE]`, the
 /// mark of success, is never made up.
 fn stream_error(fault: &Fault) -> Bytes {
-    // The leading blank line closes an event that the cut may have left open.
-    let mut out = b"\n\n".to_vec();
-    sse::write(&mut out, &error(fault));
-    Bytes::from(out)
+    sse::last_word(&error(fault))
 }

@@ -6,6 +6,8 @@
 //! unfinished is still reported by [`Splitter::finish`], because real servers forget the last blank
 //! line and that event holds the token counts.
 
+use bytes::Bytes;
+
 /// Splits a stream into the data of its events.
 #[derive(Debug)]
 pub struct Splitter {
@@ -155,6 +157,20 @@ pub fn write_kind(out: &mut Vec<u8>, kind: &str, data: &[u8]) {
     out.extend_from_slice(kind.as_bytes());
     out.push(b'\n');
     write(out, data);
+}
+
+/// A last event. The blank line before it closes one that a cut may have left open.
+pub fn last_word(data: &[u8]) -> Bytes {
+    let mut out = b"\n\n".to_vec();
+    write(&mut out, data);
+    Bytes::from(out)
+}
+
+/// A last event with its `event` field.
+pub fn last_word_of(kind: &str, data: &[u8]) -> Bytes {
+    let mut out = b"\n\n".to_vec();
+    write_kind(&mut out, kind, data);
+    Bytes::from(out)
 }
 
 #[cfg(test)]

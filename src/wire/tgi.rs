@@ -90,12 +90,12 @@ impl Dialect for Tgi {
         }
     }
 
-    fn reshape(&self, stored: Shape, body: &Bytes, wanted: Shape) -> Option<Bytes> {
-        match (stored, wanted) {
-            (Shape::Whole, Shape::Stream { .. }) => split(body),
-            (Shape::Stream { .. }, Shape::Whole) => join(body),
-            (stored, wanted) => (stored == wanted).then(|| body.clone()),
-        }
+    fn split(&self, whole: &Bytes) -> Option<Bytes> {
+        split(whole)
+    }
+
+    fn join(&self, stream: &Bytes) -> Option<Bytes> {
+        join(stream)
     }
 
     fn marks(&self) -> Marks<'_> {
@@ -116,9 +116,7 @@ impl Dialect for Tgi {
     }
 
     fn stream_error(&self, _: Shape, fault: &Fault, _: Option<u8>) -> Option<Bytes> {
-        let mut out = b"\n\n".to_vec();
-        sse::write(&mut out, &self.error(fault));
-        Some(Bytes::from(out))
+        Some(sse::last_word(&self.error(fault)))
     }
 }
 
@@ -175,16 +173,13 @@ fn split(body: &[u8]) -> Option<Bytes> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
-
     use super::*;
-    use crate::wire::{Answer, NotStorable, Rules, framing};
+    use crate::wire::{Answer, NotStorable, framing, trial};
 
     const EVENTS: Shape = Shape::Stream { usage: false };
 
     fn try_read(path: &str, body: &str) -> Result<Prompt, Unread> {
-        let (headers, rules) = (HeaderMap::new(), Rules::default());
-        Tgi.read(Call { path, query: "", headers: &headers, body: body.as_bytes(), rules })
+        trial::read(&Tgi, path, "", body)
     }
 
     fn whole() -> Value {
@@ -196,9 +191,7 @@ mod tests {
     }
 
     fn heard(shape: Shape, body: &[u8]) -> Result<Answer, NotStorable> {
-        let mut ears = Tgi.listener(shape);
-        ears.hear(body);
-        ears.finish(body)
+        trial::heard(&Tgi, shape, body)
     }
 
     fn streamed() -> Bytes {

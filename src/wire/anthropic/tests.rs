@@ -2,7 +2,7 @@ use http::HeaderMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::{Answer, NotStorable, Rules, framing};
+use crate::wire::{Answer, NotStorable, Rules, framing, trial};
 
 const STREAM: Shape = Shape::Stream { usage: false };
 
@@ -119,9 +119,7 @@ fn heard(body: &Value) -> Result<Answer, NotStorable> {
 }
 
 fn heard_stream(text: &[u8]) -> Result<Answer, NotStorable> {
-    let mut ears = Anthropic.listener(STREAM);
-    ears.hear(text);
-    ears.finish(text)
+    trial::heard(&Anthropic, STREAM, text)
 }
 
 #[test]

@@ -1,14 +1,11 @@
-use http::HeaderMap;
-
 use super::*;
-use crate::wire::{Answer, NotStorable, Rules, framing};
+use crate::wire::{Answer, NotStorable, framing, trial};
 
 const EVENTS: Shape = Shape::Stream { usage: false };
 const BASE: &str = r#"{"system":[{"text":"s"}],"messages":[{"role":"user","content":[{"text":"hi"}]}],"inferenceConfig":{"temperature":0.5}}"#;
 
 fn try_read(path: &str, body: &str) -> Result<Prompt, Unread> {
-    let (headers, rules) = (HeaderMap::new(), Rules::default());
-    Bedrock.read(Call { path, query: "", headers: &headers, body: body.as_bytes(), rules })
+    trial::read(&Bedrock, path, "", body)
 }
 
 fn whole() -> Value {
@@ -25,9 +22,7 @@ fn whole() -> Value {
 }
 
 fn heard(shape: Shape, body: &[u8]) -> Result<Answer, NotStorable> {
-    let mut ears = Bedrock.listener(shape);
-    ears.hear(body);
-    ears.finish(body)
+    trial::heard(&Bedrock, shape, body)
 }
 
 fn streamed() -> Bytes {

@@ -1,15 +1,12 @@
-use http::HeaderMap;
-
 use super::*;
-use crate::wire::{Answer, NotStorable, Rules, framing};
+use crate::wire::{Answer, NotStorable, framing, trial};
 
 const EVENTS: Shape = Shape::Stream { usage: false };
 const ALL: [Shape; 3] = [Shape::Whole, EVENTS, Shape::Array];
 const PLACE: &str = "/v1beta/models/gemini-pro";
 
 fn try_read(path: &str, query: &str, body: &str) -> Result<Prompt, Unread> {
-    let (headers, rules) = (HeaderMap::new(), Rules::default());
-    Gemini.read(Call { path, query, headers: &headers, body: body.as_bytes(), rules })
+    trial::read(&Gemini, path, query, body)
 }
 
 fn read(body: &str) -> Prompt {
@@ -101,9 +98,7 @@ fn chunks() -> Vec<Value> {
 }
 
 fn heard(shape: Shape, body: &[u8]) -> Result<Answer, NotStorable> {
-    let mut ears = Gemini.listener(shape);
-    ears.hear(body);
-    ears.finish(body)
+    trial::heard(&Gemini, shape, body)
 }
 
 #[test]

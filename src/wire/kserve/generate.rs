@@ -95,9 +95,7 @@ impl Dialect for Generate {
     }
 
     fn stream_error(&self, _: Shape, fault: &Fault, _: Option<u8>) -> Option<Bytes> {
-        let mut out = b"\n\n".to_vec();
-        sse::write(&mut out, &error(fault));
-        Some(Bytes::from(out))
+        Some(sse::last_word(&error(fault)))
     }
 }
 
@@ -120,22 +118,17 @@ fn add(account: &mut Account, event: &Value) {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
-
     use super::*;
-    use crate::wire::{Answer, NotStorable, Rules};
+    use crate::wire::{Answer, NotStorable, trial};
 
     const EVENTS: Shape = Shape::Stream { usage: false };
 
     fn try_read(path: &str, body: &str) -> Result<Prompt, Unread> {
-        let (headers, rules) = (HeaderMap::new(), Rules::default());
-        Generate.read(Call { path, query: "", headers: &headers, body: body.as_bytes(), rules })
+        trial::read(&Generate, path, "", body)
     }
 
     fn heard(shape: Shape, body: &[u8]) -> Result<Answer, NotStorable> {
-        let mut ears = Generate.listener(shape);
-        ears.hear(body);
-        ears.finish(body)
+        trial::heard(&Generate, shape, body)
     }
 
     #[test]

@@ -42,10 +42,6 @@ impl Dialect for Infer {
         })
     }
 
-    fn reshape(&self, stored: Shape, body: &Bytes, wanted: Shape) -> Option<Bytes> {
-        (stored == wanted).then(|| body.clone())
-    }
-
     /// Without it a client cannot tell where the JSON ends.
     fn reads_headers(&self) -> &'static [&'static str] {
         &["inference-header-content-length"]

@@ -95,9 +95,7 @@ impl Dialect for Responses {
             "type": "error", "code": fault.kind.name(), "message": fault.message, "param": null,
             "sequence_number": 0,
         });
-        let mut out = b"\n\n".to_vec();
-        sse::write_kind(&mut out, "error", event.to_string().as_bytes());
-        Some(Bytes::from(out))
+        Some(sse::last_word_of("error", event.to_string().as_bytes()))
     }
 }
 
