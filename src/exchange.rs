@@ -176,8 +176,11 @@ async fn story(
         Ok(prompt) => prompt,
         Err(why) => return forward(house, upstream, parts, body, why.into(), record).await,
     };
+    let asked = upstream;
     let upstream = &routing::route(house, parts, Some(&prompt.model))?;
-    routing::note(house, upstream, parts, record);
+    if !Arc::ptr_eq(asked, upstream) {
+        routing::note(house, upstream, parts, record);
+    }
     let (body, prompt) = renamed(house, upstream, &*dialect, parts, (body, prompt));
     record.model = Some(prompt.model.clone());
     record.shape = Some(prompt.shape.name());
