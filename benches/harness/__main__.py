@@ -32,7 +32,7 @@ def main():
     try:
         results = {"whole": whole.measure(running, options)}
         if options.peers:
-            results["streams"] = streams.measure(running, options)
+            results["streams"] = streams.measure(running)
             results["replay"] = replay.measure(running)
         results["embedding"] = whole.embedding_alone()
     finally:

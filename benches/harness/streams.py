@@ -8,12 +8,10 @@ from systems import PEERS, ROOT, wait
 
 ORIGIN, NGINX, PROXY, ADMIN = 9340, 9341, 9342, 9343
 SYSTEMS = [("direct to the origin", ORIGIN), ("nginx proxy_pass", NGINX), ("Reprise, miss", PROXY)]
-# name, tokens a second, concurrent streams, streams in all
-LOADS = [("1 stream", 100, 1, 8), ("200 streams", 100, 200, 600)]
+LOADS = [("1 stream", 1, 8), ("200 streams", 200, 600)]  # name, concurrent streams, streams in all
 
 
-def measure(running, options):
-    del options
+def measure(running):
     running.start("simulated", "target/release/examples/simulated", "--listen", f"127.0.0.1:{ORIGIN}",
                   "--first-token", "20ms", "--token-rate", "100", "--tokens", "100")
     wait(f"http://127.0.0.1:{ORIGIN}/v1/models")
@@ -21,7 +19,7 @@ def measure(running, options):
     proxy = running.reprise("reprise-streams", f"http://127.0.0.1:{ORIGIN}", PROXY, ADMIN)
     wait(f"http://127.0.0.1:{NGINX}/v1/models")
     results = {}
-    for load, _, at_once, total in LOADS:
+    for load, at_once, total in LOADS:
         for name, port in SYSTEMS:
             results.setdefault(load, {})[name] = hear(port, at_once, total)
     before = rss(proxy.pid)

@@ -64,9 +64,9 @@ def wait(url, seconds=30):
     sys.exit(f"scripts/bench: {url} did not answer")
 
 
-def ask(port, prompt, headers=(), model="m"):
+def ask(port, prompt, headers=()):
     """One chat completion; the headers of its answer."""
-    body = json.dumps({"model": model, "messages": [{"role": "user", "content": prompt}]}).encode()
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": prompt}]}).encode()
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}{PATH}", body,
         {"content-type": "application/json", "authorization": "Bearer bench", **dict(headers)})

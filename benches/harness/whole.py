@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 import time
@@ -128,7 +127,3 @@ def embedding_alone():
         cwd=ROOT, capture_output=True, text=True, check=True).stdout
     lines = (line.split() for line in told.splitlines())
     return {tokens: (int(p50), int(p99)) for tokens, p50, p99 in lines}
-
-
-def middle(values):
-    return statistics.median(values)
