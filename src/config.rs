@@ -51,7 +51,7 @@ pub use self::{
 pub use crate::{
     cache::verdict::Policy,
     embed::local::Provider,
-    store::remote::Quantization,
+    store::Quantization,
     wire::{Template, custom::Custom, dialects::Family},
 };
 

@@ -167,6 +167,17 @@ impl StoreFault {
     }
 }
 
+/// How vectors are kept for finding candidates. The similarity is that of the full vectors.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Quantization {
+    /// As they are, 4 bytes a number.
+    #[default]
+    None,
+    /// One byte a number.
+    Int8,
+}
+
 /// What a store says of itself, for `/readyz?verbose`, metrics and the dashboard.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct StoreReport {
@@ -178,6 +189,8 @@ pub struct StoreReport {
     pub records: u64,
     /// Bytes on disk, where known.
     pub disk_bytes: u64,
+    /// Vectors that no graph covers yet, where known: each search scans them.
+    pub unindexed: u64,
     /// The last thing that went wrong, while it is still wrong.
     pub trouble: Option<String>,
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::{Secret, SecretKey, Size, Span, units};
-use crate::store::remote::Quantization;
+use crate::store::Quantization;
 
 /// The vector tier.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -38,7 +38,7 @@ pub struct Store {
     pub shards: u32,
     /// Copies that must have a write before it counts (Qdrant).
     pub write_consistency: u32,
-    /// How a server keeps vectors for finding candidates.
+    /// How vectors are kept for finding candidates.
     pub quantization: Quantization,
     /// Keys that answers and prompts are encrypted with at rest; the first one encrypts.
     pub encryption_keys: Vec<SecretKey>,

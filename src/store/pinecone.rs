@@ -372,6 +372,7 @@ impl VectorStore for Pinecone {
             collection: self.collection.name.clone(),
             records: *self.records.lock(),
             disk_bytes: 0,
+            unindexed: 0,
             trouble: None,
         }
     }

@@ -18,9 +18,9 @@ use qdrant_client::{
 };
 
 use super::{
-    EntryId, Neighbour, Record, Selector, StoreFault, StoreReport, VectorStore,
+    EntryId, Neighbour, Quantization, Record, Selector, StoreFault, StoreReport, VectorStore,
     collection::Collection,
-    remote::{Address, Quantization, Remote, batches, latest},
+    remote::{Address, Remote, batches, latest},
 };
 use crate::embed::Vector;
 
@@ -285,6 +285,7 @@ impl VectorStore for Qdrant {
             collection: self.name().to_owned(),
             records: *self.records.lock(),
             disk_bytes: 0,
+            unindexed: 0,
             trouble: None,
         }
     }

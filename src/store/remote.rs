@@ -15,7 +15,6 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use serde::Deserialize;
 use tokio::{task::JoinHandle, time::timeout};
 
 use self::breaker::{Breaker, Watch};
@@ -58,17 +57,6 @@ pub trait Remote: VectorStore {
 
     /// A lookup that finds nothing, as cheap as any.
     fn probe(&self) -> BoxFuture<'_, Result<(), StoreFault>>;
-}
-
-/// How a server keeps vectors for finding candidates. The similarity is that of the full vectors.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub enum Quantization {
-    /// As they are, 4 bytes a number.
-    #[default]
-    None,
-    /// One byte a number.
-    Int8,
 }
 
 /// How long and how many.

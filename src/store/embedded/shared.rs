@@ -25,6 +25,8 @@ pub(super) struct Shared {
     pub(super) maintenance: Mutex<()>,
     pub(super) records: AtomicU64,
     pub(super) disk_bytes: AtomicU64,
+    /// Vectors without a graph, as of the last look around or optimization.
+    pub(super) unindexed: AtomicU64,
     /// Finished optimizations.
     pub(super) compactions: AtomicU64,
     /// What is wrong now.
@@ -44,6 +46,7 @@ impl Shared {
     ) -> Self {
         let records = AtomicU64::new(shards.len());
         let disk_bytes = AtomicU64::new(room::taken(&collection.dir));
+        let unindexed = AtomicU64::new(shards.unindexed());
         Self {
             collection,
             layout,
@@ -51,6 +54,7 @@ impl Shared {
             maintenance: Mutex::new(()),
             records,
             disk_bytes,
+            unindexed,
             compactions: AtomicU64::new(0),
             trouble: Mutex::new(None),
             notice,
@@ -76,6 +80,13 @@ impl Shared {
         result
     }
 
+    /// Counts anew what a search must scan.
+    pub(super) fn count_unindexed(&self) {
+        if let Some(shards) = &*self.shards.read() {
+            self.unindexed.store(shards.unindexed(), Ordering::Relaxed);
+        }
+    }
+
     /// Whether lookups keep failing; asking resets the count, so each streak is acted on once.
     pub(super) fn lookups_keep_failing(&self) -> bool {
         let failing = self.faults.load(Ordering::Relaxed) >= FAULTS_UNTIL_REOPEN;
@@ -91,6 +102,7 @@ impl Shared {
             collection: self.collection.name.clone(),
             records: self.records.load(Ordering::Relaxed),
             disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
+            unindexed: self.unindexed.load(Ordering::Relaxed),
             trouble: self.trouble.lock().clone().or_else(|| self.notice.clone()),
         }
     }

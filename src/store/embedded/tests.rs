@@ -24,6 +24,7 @@ fn options(path: &Path) -> EmbeddedOptions {
         queue: 1024,
         compact_after: 10_000,
         max_bytes: 1 << 40,
+        quantization: Quantization::None,
     }
 }
 
@@ -263,7 +264,7 @@ async fn lookups_are_right_while_the_store_is_optimized() {
         }
         assert_eq!(store.count(Selector::All).await, Ok(next));
     }
-    assert!(store.shared.shards.read().as_ref().unwrap().unindexed() < next as usize);
+    assert!(store.shared.shards.read().as_ref().unwrap().unindexed() < next);
     for seed in (0..next).step_by(11) {
         finds(seed, 1).await;
     }

@@ -241,6 +241,7 @@ impl Writer {
     fn measure(&mut self) {
         let taken = room::taken(&self.shared.collection.dir);
         self.shared.disk_bytes.store(taken, Ordering::Relaxed);
+        self.shared.count_unindexed();
         if self.is_over_quota() && !self.broken {
             self.evict();
         }

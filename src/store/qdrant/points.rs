@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     embed::Vector,
-    store::{EntryId, Neighbour, Record, Selector, StoreFault, remote::Quantization},
+    store::{EntryId, Neighbour, Quantization, Record, Selector, StoreFault},
 };
 
 /// The vector's name.
