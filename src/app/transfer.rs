@@ -394,7 +394,7 @@ mod tests {
             queue: 64,
             compact_after: usize::MAX,
             max_bytes: u64::MAX,
-            quantization: Quantization::None,
+            quantization: crate::store::Quantization::None,
         };
         let store = Arc::new(Edge::open(options).unwrap());
         Depot::new(Arc::new(Scripted(identity)), store)

@@ -111,6 +111,10 @@ impl Namespaces {
             let snapshot = namespace.lock().snapshot()?;
             stored.insert(name, RawValue::from_string(snapshot)?);
         }
+        // With a store on a server nothing else may have made this folder.
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
         let draft = path.with_extension("draft");
         std::fs::write(&draft, serde_json::to_vec(&stored)?)?;
         std::fs::rename(draft, path)

@@ -233,6 +233,7 @@ mod tests {
             queue: 1024,
             compact_after: usize::MAX,
             max_bytes: u64::MAX,
+            quantization: crate::store::Quantization::None,
         };
         Arc::new(Embedded::open(options).unwrap())
     }
