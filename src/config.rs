@@ -47,7 +47,7 @@ pub use self::{
     upstream::{BalanceRule, Headers, Upstream},
 };
 /// What other rooms name themselves: APIs and wrapped questions, where a model is computed, how a
-/// near prompt is judged, how vectors are kept on a server.
+/// near prompt is judged, how vectors are kept.
 pub use crate::{
     cache::verdict::Policy,
     embed::local::Provider,
