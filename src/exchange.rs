@@ -11,6 +11,7 @@ mod explain;
 mod forward;
 mod grpc;
 mod journey;
+mod keep;
 mod reading;
 mod replay;
 mod report;
@@ -34,6 +35,7 @@ use self::{
 };
 pub use self::{
     explain::{Asked, Told},
+    keep::{Addressed, Unkept},
     reading::Readings,
 };
 use crate::{

@@ -93,16 +93,12 @@ impl Cache {
     /// Looks for an answer in the store, by id and by meaning.
     pub async fn search(&self, key: &Key, prompt: &Prompt, plan: &Plan) -> Search<'_> {
         let mut times = Times::default();
-        let mut embedding = Embedding::None;
         let question = prompt.question.as_ref().ok();
         let reading = question.map(|question| Reading::of(question));
         let alone = reading.as_ref().and_then(|reading| self.class(reading));
         let volatile = alone == Some(Alone::Volatile);
         let mut asked = Asked { model: &prompt.model, reading, alone, decision: None };
-        let embeds = question.filter(|_| self.store.is_some() && alone.is_none());
-        if let (Some(question), Some(embedder)) = (embeds, &self.embedder) {
-            embedding = Embedding::Pending(embedder.embed(question.clone()));
-        }
+        let mut embedding = self.embedding(question, alone);
         if let Err(reason) = plan.read {
             let asked_anew = reason == Reason::NoCache;
             return Search {
@@ -132,6 +128,17 @@ impl Cache {
         }
         let decision = asked.decision;
         Search { outcome, shadow, decision, retried: None, volatile, embedding, times }
+    }
+
+    /// Begins to embed a question, where its vector is of use.
+    pub fn embedding(&self, question: Option<&Arc<str>>, alone: Option<Alone>) -> Embedding<'_> {
+        let embeds = question.filter(|_| self.store.is_some() && alone.is_none());
+        match (embeds, &self.embedder) {
+            (Some(question), Some(embedder)) => {
+                Embedding::Pending(embedder.embed(question.clone()))
+            }
+            _ => Embedding::None,
+        }
     }
 
     async fn steps(

@@ -149,8 +149,13 @@ fn keep(errand: &Errand, item: &Item, body: Bytes, took: Duration) {
         return;
     }
     let complete = Complete { body, text: answer.text, usage: answer.usage };
-    let entry =
-        Arc::new(journey::entry(errand, item, complete, "application/json".to_owned(), took));
+    let entry = Arc::new(journey::entry(
+        errand.provenance(),
+        item,
+        complete,
+        "application/json".to_owned(),
+        took,
+    ));
     cache.remember(entry.clone());
     cache.write(entry, None, Placement::Own);
 }

@@ -22,7 +22,7 @@ use self::{
     rows::{Marked, Rows, field, mark},
 };
 use super::{
-    EntryId, Neighbour, Record, Selector, StoreFault, StoreReport, VectorStore,
+    EntryId, Holding, Neighbour, Record, Selector, StoreFault, StoreReport, VectorStore,
     collection::Collection,
     remote::{Address, Quantization, Remote, batches, latest},
 };
@@ -249,25 +249,25 @@ impl Milvus {
 
     /// Milvus gives no page after a page, and no order. Ids are hashes: ranges of them are about
     /// equally full, and one that fills a page is halved.
-    async fn answers_of(&self, selector: Selector) -> Result<Vec<EntryId>, StoreFault> {
+    async fn holdings_of(&self, selector: Selector) -> Result<Vec<Holding>, StoreFault> {
         let wanted = expression(&selector);
         let wanted = if wanted.is_empty() { String::new() } else { format!("({wanted}) and ") };
         let mut ranges = vec![(0, u128::MAX)];
-        let mut found = std::collections::BTreeSet::new();
+        let mut held = Vec::new();
         while let Some((low, high)) = ranges.pop() {
             let (id, low_id, high_id) = (field::ID, EntryId(low), EntryId(high));
             let expr = format!("{wanted}{id} >= \"{low_id}\" and {id} <= \"{high_id}\"");
-            let query = self.query(expr, &[field::ID, field::ANSWER], PAGE, Consistency::Strong);
+            let query = self.query(expr, &field::HOLDING, PAGE, Consistency::Strong);
             let rows = self.rows(query).await?;
-            let answers = rows.texts(field::ANSWER);
-            if answers.len() >= PAGE && low < high {
+            let found = rows.texts(field::ID).len();
+            if found >= PAGE && low < high {
                 let middle = low + (high - low) / 2;
                 ranges.extend([(low, middle), (middle + 1, high)]);
                 continue;
             }
-            found.extend(answers.iter().filter_map(|answer| answer.parse::<EntryId>().ok()));
+            held.extend((0..found).filter_map(|row| told(rows.holding(row))));
         }
-        Ok(found.into_iter().collect())
+        Ok(held)
     }
 
     async fn nearest_in(
@@ -400,8 +400,8 @@ impl VectorStore for Milvus {
         Box::pin(self.delete_all(selector))
     }
 
-    fn answers(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<EntryId>, StoreFault>> {
-        Box::pin(self.answers_of(selector))
+    fn holdings(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Holding>, StoreFault>> {
+        Box::pin(self.holdings_of(selector))
     }
 
     /// An acknowledged write is in the server's log already; its own flush would only cut small
@@ -415,8 +415,7 @@ impl VectorStore for Milvus {
             kind: "milvus",
             collection: self.name(),
             records: *self.records.lock(),
-            disk_bytes: 0,
-            trouble: None,
+            ..StoreReport::default()
         }
     }
 

@@ -38,3 +38,4 @@ mod stale;
 mod trust;
 mod upgrade;
 mod verdict;
+mod warming;

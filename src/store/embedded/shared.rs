@@ -25,6 +25,8 @@ pub(super) struct Shared {
     pub(super) maintenance: Mutex<()>,
     pub(super) records: AtomicU64,
     pub(super) disk_bytes: AtomicU64,
+    /// Records that went because the disk space was used up.
+    pub(super) evicted: AtomicU64,
     /// Finished optimizations.
     pub(super) compactions: AtomicU64,
     /// What is wrong now.
@@ -51,6 +53,7 @@ impl Shared {
             maintenance: Mutex::new(()),
             records,
             disk_bytes,
+            evicted: AtomicU64::new(0),
             compactions: AtomicU64::new(0),
             trouble: Mutex::new(None),
             notice,
@@ -91,6 +94,7 @@ impl Shared {
             collection: self.collection.name.clone(),
             records: self.records.load(Ordering::Relaxed),
             disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
+            evicted_total: self.evicted.load(Ordering::Relaxed),
             trouble: self.trouble.lock().clone().or_else(|| self.notice.clone()),
         }
     }
