@@ -11,8 +11,9 @@ mod line;
 use std::{io, sync::Arc};
 
 use self::line::{FORMAT, Head};
-use super::{embedder, store};
+use super::{embedder, open, store};
 use crate::{
+    cache::guards::Veil,
     config::{Config, StoreKind},
     embed::Embedder,
     store::{StoreFault, StoreReport, VectorStore},
@@ -66,6 +67,8 @@ pub struct Moved {
 pub struct Depot {
     embedder: Arc<dyn Embedder>,
     store: Arc<dyn VectorStore>,
+    /// Where the store may not hold prompts.
+    veil: Option<Veil>,
 }
 
 impl Depot {
@@ -80,7 +83,10 @@ impl Depot {
         let embedder = embedder::open(&config.embed).await.map_err(TransferFault::Open)?;
         let opened = store::open(&config.store, embedder.identity().clone()).await;
         let store = opened.map_err(TransferFault::Open)?;
-        Ok(Self { embedder, store })
+        let key =
+            open::tenant_key_of(config).map_err(|fault| TransferFault::Open(fault.to_string()));
+        let veil = if config.store.prompts { None } else { Some(Veil::new(&key?)) };
+        Ok(Self { veil, ..Self::new(embedder, store) })
     }
 
     /// How the store is.
@@ -95,7 +101,7 @@ impl Depot {
 
     /// Over these parts.
     pub fn new(embedder: Arc<dyn Embedder>, store: Arc<dyn VectorStore>) -> Self {
-        Self { embedder, store }
+        Self { embedder, store, veil: None }
     }
 
     fn head(&self) -> Head {

@@ -18,6 +18,7 @@ use super::{
     probing::NEAR,
     reason::Reason,
     verdict::{Decision, Ruling},
+    wording::Compared,
 };
 use crate::{
     embed::{EmbedFault, Embedded, Vector},
@@ -124,6 +125,7 @@ impl Cache {
                 outcome = Err(Reason::Shadow);
             } else if let Some(decision) = &asked.decision {
                 self.served.remember(key.id, hit.entry.id, decision);
+                self.worth(&hit.entry, decision.alpha);
             }
         }
         let decision = asked.decision;
@@ -163,6 +165,7 @@ impl Cache {
         if let Some(entry) = stored? {
             let hit = Hit { entry, kind: HitKind::Exact };
             if self.acceptable(&hit, plan).is_ok() {
+                self.worth(&hit.entry, 1.0);
                 return Ok(hit);
             }
         }
@@ -188,7 +191,7 @@ impl Cache {
             return Err(Reason::Probing);
         }
         let begun = Instant::now();
-        let chosen = self.verdict(key, asked, &near, plan);
+        let chosen = self.verdict(key, asked, &mut near, plan);
         times.verdict = begun.elapsed();
         let chosen = chosen?;
         let entry = match self.exact.by_id(chosen.answer) {
@@ -208,12 +211,14 @@ impl Cache {
         &self,
         key: &Key,
         asked: &mut Asked<'_>,
-        near: &'n [Neighbour],
+        near: &'n mut Vec<Neighbour>,
         plan: &Plan,
     ) -> Result<&'n Neighbour, Reason> {
         let Some(reading) = &asked.reading else { return Err(Reason::SemanticOff) };
         let namespace = self.namespaces.of(&key.tenant, asked.model);
-        let mut decision = namespaces::decide(&namespace, reading, near, key.principal);
+        let compared = Compared::of(&self.veil, reading, near);
+        let (question, told) = (compared.question(), compared.told(near));
+        let mut decision = namespaces::decide(&namespace, question, &told, key.principal);
         self.beside_the_judge(&mut decision);
         let policy = self.config().semantic.policy;
         let ruled = namespaces::ruled(policy, &decision, near, plan.min_similarity);

@@ -10,7 +10,11 @@ use super::{
     Depot, Moved, TransferFault,
     line::{FORMAT, Head, Line},
 };
-use crate::{cache::entry::now_ms, embed::Embedded, store::Record};
+use crate::{
+    cache::{entry::now_ms, guards::Veil, wording},
+    embed::Embedded,
+    store::Record,
+};
 
 /// Answers of one write.
 const BATCH: usize = 64;
@@ -74,8 +78,20 @@ impl Depot {
             moved.already += 1;
             return Ok(None);
         }
+        let record = self.of_our_model(record, same, moved).await;
+        Ok(Some(match &self.veil {
+            Some(veil) => wording::covered(veil, record),
+            None => record,
+        }))
+    }
+
+    async fn of_our_model(&self, record: Record, same: bool, moved: &mut Moved) -> Record {
         if same || record.vector.is_none() {
-            return Ok(Some(record));
+            return record;
+        }
+        if Veil::is_covered(&record.question) {
+            // There is no text to embed: it is found by its exact request alone.
+            return Record { vector: None, ..record };
         }
         // Vectors of two models never meet: this one's text gets one of ours.
         let vector = match self.embedder.embed(record.question.clone()).await {
@@ -86,7 +102,7 @@ impl Depot {
             // Then it is found by its exact request alone.
             Ok(Embedded::BeyondWindow { .. } | Embedded::UnknownWords { .. }) | Err(_) => None,
         };
-        Ok(Some(Record { vector, ..record }))
+        Record { vector, ..record }
     }
 
     async fn put(&self, mut batch: Vec<Record>, moved: &mut Moved) -> Result<(), TransferFault> {
