@@ -24,6 +24,7 @@ mod replicas;
 mod report;
 pub mod semantic;
 mod upkeep;
+mod vectors;
 pub mod verdict;
 pub mod wording;
 pub mod worth;
@@ -49,6 +50,7 @@ use self::{
     reason::Reason,
     replicas::Replicas,
     upkeep::{Company, Upkeep},
+    vectors::Vectors,
     verdict::Placement,
     worth::Worth,
     write::{Terms, WriteBehind, WriteReport},
@@ -152,6 +154,7 @@ pub struct Cache {
     served: Served,
     probing: Probing,
     embedder: Option<Arc<dyn Embedder>>,
+    vectors: Vectors,
     store: Option<Arc<dyn VectorStore>>,
     writer: Option<WriteBehind>,
     /// Where the store is shared with other replicas.
@@ -209,6 +212,7 @@ impl Cache {
             served: Served::default(),
             probing: Probing::new(if shared { semantic.probe_limit } else { 0 }),
             embedder,
+            vectors: Vectors::new(semantic.vectors_bytes.0),
             store,
             writer,
             fences,
@@ -357,6 +361,11 @@ impl Cache {
             Some(replicas) => replicas.publish().await,
             None => Ok(()),
         }
+    }
+
+    /// Questions whose vector was remembered, so far.
+    pub fn vectors_found(&self) -> u64 {
+        self.vectors.found()
     }
 
     /// Entries and bytes in memory.

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Cache, Hit, HitKind,
@@ -21,7 +21,7 @@ use super::{
     wording::Compared,
 };
 use crate::{
-    embed::{EmbedFault, Embedded, Vector},
+    embed::{EmbedFault, Embedded, Embedder, Vector},
     store::{Neighbour, VectorStore},
     wire::Prompt,
 };
@@ -62,6 +62,7 @@ struct Asked<'p> {
     model: &'p str,
     reading: Option<Reading>,
     alone: Option<Alone>,
+    by_meaning: &'p Notify,
     decision: Option<Decision>,
 }
 
@@ -91,15 +92,22 @@ impl Embedding<'_> {
 }
 
 impl Cache {
-    /// Looks for an answer in the store, by id and by meaning.
-    pub async fn search(&self, key: &Key, prompt: &Prompt, plan: &Plan) -> Search<'_> {
+    /// Looks for an answer in the store, by id and by meaning. `by_meaning` is told when the second
+    /// begins.
+    pub async fn search(
+        &self,
+        key: &Key,
+        prompt: &Prompt,
+        plan: &Plan,
+        by_meaning: &Notify,
+    ) -> Search<'_> {
         let mut times = Times::default();
         let question = prompt.question.as_ref().ok();
         let reading = question.map(|question| Reading::of(question));
         let alone = reading.as_ref().and_then(|reading| self.class(reading));
         let volatile = alone == Some(Alone::Volatile);
-        let mut asked = Asked { model: &prompt.model, reading, alone, decision: None };
-        let mut embedding = self.embedding(question, alone);
+        let mut asked = Asked { model: &prompt.model, reading, alone, by_meaning, decision: None };
+        let mut embedding = self.embedding(key, question, alone);
         if let Err(reason) = plan.read {
             let asked_anew = reason == Reason::NoCache;
             return Search {
@@ -133,14 +141,37 @@ impl Cache {
     }
 
     /// Begins to embed a question, where its vector is of use.
-    pub fn embedding(&self, question: Option<&Arc<str>>, alone: Option<Alone>) -> Embedding<'_> {
+    pub fn embedding(
+        &self,
+        key: &Key,
+        question: Option<&Arc<str>>,
+        alone: Option<Alone>,
+    ) -> Embedding<'_> {
         let embeds = question.filter(|_| self.store.is_some() && alone.is_none());
-        match (embeds, &self.embedder) {
-            (Some(question), Some(embedder)) => {
-                Embedding::Pending(embedder.embed(question.clone()))
-            }
-            _ => Embedding::None,
+        let (Some(question), Some(embedder)) = (embeds, &self.embedder) else {
+            return Embedding::None;
+        };
+        let name = self.vectors.name(&key.tenant, question);
+        match self.vectors.get(&name) {
+            Some(vector) => Embedding::Ready(vector),
+            None => Embedding::Pending(self.embed(&**embedder, question.clone(), name)),
         }
+    }
+
+    /// The vector of a text, to be remembered under `name`.
+    fn embed<'c>(
+        &'c self,
+        embedder: &'c dyn Embedder,
+        text: Arc<str>,
+        name: [u8; 32],
+    ) -> BoxFuture<'c, Result<Embedded, EmbedFault>> {
+        Box::pin(async move {
+            let embedded = embedder.embed(text).await?;
+            if let Embedded::Vector(vector) = &embedded {
+                self.vectors.put(name, vector);
+            }
+            Ok(embedded)
+        })
     }
 
     async fn steps(
@@ -173,6 +204,7 @@ impl Cache {
         if let Some(class) = asked.alone {
             return Err(Reason::Alone(class));
         }
+        asked.by_meaning.notify_one();
         let begun = Instant::now();
         let vector = vector(embedding).await;
         times.embed = begun.elapsed();

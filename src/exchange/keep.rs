@@ -141,7 +141,7 @@ impl Addressed {
         }
         let entry = Arc::new(entry);
         cache.remember(entry.clone());
-        let vector = cache.embedding(question, alone).settle(EMBED_PATIENCE).await;
+        let vector = cache.embedding(&self.item.key, question, alone).settle(EMBED_PATIENCE).await;
         cache.write(entry, vector, Placement::Own);
         Ok(())
     }
