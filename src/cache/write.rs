@@ -19,6 +19,7 @@ use super::{
     fences::{FRESH, Fences},
     guards::Veil,
     quota::{Accounts, Exceeded},
+    wording::covered,
 };
 use crate::{
     embed::Vector,
@@ -326,7 +327,7 @@ fn encode(entries: Vec<Keep>, veil: Option<&Veil>) -> Vec<(Record, Arc<Entry>)> 
         .filter_map(|(entry, vector, answer)| {
             let record = Record { answer, ..entry.to_record(vector).ok()? };
             let record = match veil {
-                Some(veil) => veil.cover_record(record),
+                Some(veil) => covered(veil, record),
                 None => record,
             };
             Some((record, entry))

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::InvalidUri};
 use tokio::task::JoinSet;
 
 use super::{
@@ -93,7 +93,7 @@ impl Warmer {
                     continue;
                 }
             };
-            while running.len() >= self.concurrency || self.is_behind(running.is_empty()) {
+            while running.len() >= self.concurrency || self.is_behind() {
                 match running.try_join_next() {
                     Some(one) => note(&mut warmed, one),
                     None if running.is_empty() => tokio::time::sleep(LOOK_EVERY).await,
@@ -137,13 +137,12 @@ impl Warmer {
         Err(WarmFault::Lines { path: path.display().to_string(), reasons })
     }
 
-    /// Do answers wait for their vectors or for the store? An answer that finds the queue full would
-    /// be lost.
-    fn is_behind(&self, idle: bool) -> bool {
+    /// Do answers wait for their vectors or for the store? One that finds the queue full would be lost.
+    fn is_behind(&self) -> bool {
         let house = &self.hands.house;
         let queue = house.config.store.queue as u64;
         let waiting = house.cache.writes().queued + house.tasks.len() as u64;
-        waiting > 0 && waiting.saturating_mul(2) > queue && !(idle && queue == 1)
+        waiting.saturating_mul(2) > queue
     }
 
     fn lost(&self) -> u64 {
@@ -166,14 +165,15 @@ impl Warmer {
 
 impl Hands {
     async fn one(&self, question: Question) -> Result<Done, String> {
-        let target = question.path.parse().map_err(|error| format!("its path: {error}"))?;
+        let target: Uri =
+            question.path.parse().map_err(|error: InvalidUri| format!("its path: {error}"))?;
         let asked = Asked { target, headers: self.headers.clone(), body: question.body.clone() };
         let peer = Peer { origin: Origin::Tcp(self.address), tls: None };
         let addressed = self.house.address(peer, asked).await.map_err(|why| why.to_string())?;
         if addressed.is_known().await {
             return Ok(Done::Already);
         }
-        if let Some(answer) = question.answer {
+        if let Some(answer) = question.answer.clone() {
             addressed.keep(answer).await.map_err(|why| why.to_string())?;
             return Ok(Done::Given);
         }

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
 
+use self::bytes::{Reader, Writer};
 use super::{
     lexicon::lexicon,
     reading::{Asked, Class, Reading, Token},
@@ -20,8 +21,6 @@ use super::{
 };
 
 mod bytes;
-
-use bytes::{Reader, Writer};
 
 /// Begins a covered question; hardly ever one in clear.
 const MARK: &str = "\u{1}rg1:";

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 
-use super::{super::differences, *};
+use super::*;
+use crate::cache::guards::differences;
 
 fn veil() -> Veil {
     Veil::new(&[1; 32])
