@@ -83,9 +83,12 @@ impl Depot {
         let embedder = embedder::open(&config.embed).await.map_err(TransferFault::Open)?;
         let opened = store::open(&config.store, embedder.identity().clone()).await;
         let store = opened.map_err(TransferFault::Open)?;
-        let key =
-            open::tenant_key_of(config).map_err(|fault| TransferFault::Open(fault.to_string()));
-        let veil = if config.store.prompts { None } else { Some(Veil::new(&key?)) };
+        let veil = if config.store.prompts {
+            None
+        } else {
+            let key = open::tenant_key_of(config);
+            Some(Veil::new(&key.map_err(|fault| TransferFault::Open(fault.to_string()))?))
+        };
         Ok(Self { veil, ..Self::new(embedder, store) })
     }
 

@@ -25,6 +25,7 @@ mod guards;
 mod headers;
 mod judging;
 mod labels;
+mod large;
 mod leaving;
 mod lookup;
 mod overload;
