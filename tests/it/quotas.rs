@@ -11,6 +11,12 @@ async fn ask(proxy: &Proxy, question: &str) -> String {
     proxy.send(&Ask::chat(question)).await.x_cache().to_owned()
 }
 
+/// As the process does it: what answers were worth is written down.
+async fn stop(proxy: Proxy) {
+    proxy.house().cache.save_learned().unwrap();
+    proxy.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_keeps_what_is_asked_for_and_never_more_than_its_quota() {
     let folder = tempfile::tempdir().unwrap();
@@ -40,7 +46,7 @@ async fn a_tenant_keeps_what_is_asked_for_and_never_more_than_its_quota() {
     proxy.send(&other).await;
     proxy.written(14).await;
     assert_eq!((records(&proxy), proxy.house().cache.writes().evicted_entries), (5, 9));
-    proxy.stop().await;
+    stop(proxy).await;
 
     // What it was worth is known after a restart, and the quota holds from the first write on.
     let proxy = open().await;
@@ -50,14 +56,14 @@ async fn a_tenant_keeps_what_is_asked_for_and_never_more_than_its_quota() {
     }
     eventually("all are written", || proxy.house().cache.writes().written == 3).await;
     assert_eq!((records(&proxy), proxy.house().cache.writes().evicted_entries), (5, 3));
-    proxy.stop().await;
+    stop(proxy).await;
     let proxy = open().await;
     let calls = origin.calls();
     assert_eq!(ask(&proxy, "the one that everybody asks").await, "HIT");
     assert_eq!(ask(&proxy, "number 22 that is asked once").await, "HIT");
     assert_eq!(ask(&proxy, "number 11 that is asked once").await, "MISS");
     assert_eq!(origin.calls(), calls + 1);
-    proxy.stop().await;
+    stop(proxy).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
