@@ -18,7 +18,7 @@ use reprise::{
         guards::{Reading, alone},
         key::{Key, Route},
         verdict::{
-            Agreement, AnswerId, Namespace, Neighbour, Settings,
+            Agreement, AnswerId, Namespace, Neighbour, Settings, Wording,
             first_prior::{DEFAULT_MODEL, first_prior},
         },
     },
@@ -239,7 +239,7 @@ fn verdict(iterations: u32) {
         .map(|(at, text)| Neighbour {
             answer: AnswerId([0, 0, 1, 2, 0, 3, 1, 0][at]),
             similarity: 0.97 - 0.02 * at as f32,
-            text,
+            text: Wording::Text(text),
         })
         .collect();
     let mut space = Namespace::new(Settings::default(), first_prior(DEFAULT_MODEL));

@@ -197,11 +197,11 @@ impl Namespaces {
 pub fn decide(
     namespace: &Mutex<Namespace>,
     question: &Reading,
-    near: &[store::Neighbour],
+    near: &[Neighbour<'_>],
     asker: Principal,
 ) -> Decision {
     let mut space = namespace.lock();
-    let mut decision = space.assess(question, &told(near), draw());
+    let mut decision = space.assess(question, near, draw());
     space.hold_back(&mut decision, asker);
     space.book(&decision);
     decision
@@ -211,22 +211,12 @@ pub fn decide(
 pub fn assess(
     namespace: &Namespace,
     question: &Reading,
-    near: &[store::Neighbour],
+    near: &[Neighbour<'_>],
     asker: Principal,
 ) -> Decision {
-    let mut decision = namespace.assess(question, &told(near), NEVER_DRAWN);
+    let mut decision = namespace.assess(question, near, NEVER_DRAWN);
     namespace.hold_back(&mut decision, asker);
     decision
-}
-
-fn told(near: &[store::Neighbour]) -> Vec<Neighbour<'_>> {
-    near.iter()
-        .map(|one| Neighbour {
-            answer: one.answer.into(),
-            similarity: one.similarity,
-            text: &one.question,
-        })
-        .collect()
 }
 
 /// The neighbour whose answer a decision allows, if the client wants none that is nearer.

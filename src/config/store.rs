@@ -21,6 +21,12 @@ pub struct Store {
     pub compact_after: usize,
     /// The embedded store's size on disk.
     pub max_bytes: Size,
+    /// Answers that one tenant may keep; 0: any number.
+    pub tenant_entries: u64,
+    /// Bytes that one tenant's answers may take; 0: any number. Embedded only.
+    pub tenant_bytes: Size,
+    /// Whether the text of prompts is kept, or only what guards need of it.
+    pub prompts: bool,
     /// A server's address.
     pub url: String,
     /// What a server lets us in by.

@@ -10,10 +10,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use super::{
-    House,
+    House, ahead,
     batch::{self, Item},
     routing,
 };
@@ -39,7 +38,7 @@ use crate::{
 };
 
 /// How long a finished answer waits for its question's vector before it is stored without one.
-const EMBED_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const EMBED_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Everything that a request's answer is made of.
 #[derive(Clone)]
@@ -64,6 +63,11 @@ pub(super) struct Errand {
 }
 
 impl Errand {
+    /// Where its answer comes from.
+    pub(super) fn provenance(&self) -> Provenance<'_> {
+        Provenance { route: self.upstream.name(), ttl: self.plan.ttl, tags: &self.tags }
+    }
+
     /// The same errand, to be answered by the upstream whatever the cache holds.
     pub(super) fn fresh(&self, reason: Reason) -> Arc<Self> {
         let mut errand = self.clone();
@@ -112,7 +116,8 @@ impl AnswerHead {
 /// Makes the journey and announces it.
 pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
     let cache = errand.house.cache.clone();
-    let search = cache.search(&errand.key, &errand.prompt, &errand.plan).await;
+    let looked = ahead::lookup_with_call(&errand, &lead).await;
+    let Some((search, ahead)) = looked else { return };
     let Search { outcome, shadow, decision, retried, volatile, embedding, times } = search;
     if let Some(decision) = &decision {
         let served = decision.ruling == Ruling::Serve;
@@ -124,12 +129,11 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
     };
     let nearest = shadow.and_then(|hit| hit.kind.similarity());
     let judged = decision.as_ref().map(|decision| (decision.similarity, decision.ruling.name()));
-    let begun = Instant::now();
     let patient = errand.house.config.cache.finish_abandoned;
-    let reply = tokio::select! {
+    let (reply, begun) = tokio::select! {
         biased;
         () = lead.deserted(), if !patient => return,
-        reply = ask(&errand) => reply,
+        reply = ahead::reply(&errand, ahead) => reply,
     };
     let Reply { head, body, timing, replica, .. } = match reply {
         Ok(reply) => reply,
@@ -166,11 +170,9 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
             }
             let text = answer.text.clone();
             let item = Item { key: errand.key.clone(), prompt: errand.prompt.clone() };
-            let mut entry = entry(&errand, &item, answer, content_type, took);
+            let mut entry = entry(errand.provenance(), &item, answer, content_type, took);
             if volatile {
-                let most = cache.config().semantic.volatile_ttl.get();
-                let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
-                entry.expires_ms = entry.expires_ms.min(entry.generated_ms.saturating_add(most));
+                shorten(&mut entry, cache.config().semantic.volatile_ttl.get());
             }
             let entry = Arc::new(entry);
             // In this order: whoever sees the end of the stream finds the answer in the cache.
@@ -319,23 +321,37 @@ async fn drain(
     }
 }
 
+/// Where an answer comes from and how long it may stay.
+#[derive(Clone, Copy)]
+pub(super) struct Provenance<'a> {
+    pub(super) route: &'a str,
+    pub(super) ttl: Duration,
+    pub(super) tags: &'a [String],
+}
+
+/// Gives an answer at most this life.
+pub(super) fn shorten(entry: &mut Entry, most: Duration) {
+    let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+    entry.expires_ms = entry.expires_ms.min(entry.generated_ms.saturating_add(most));
+}
+
 pub(super) fn entry(
-    errand: &Errand,
+    provenance: Provenance<'_>,
     item: &Item,
     answer: Complete,
     content_type: String,
     took: Duration,
 ) -> Entry {
     let now = now_ms();
-    let ttl = u64::try_from(errand.plan.ttl.as_millis()).unwrap_or(u64::MAX);
+    let ttl = u64::try_from(provenance.ttl.as_millis()).unwrap_or(u64::MAX);
     Entry {
         id: item.key.id,
         fingerprint: item.key.fingerprint,
         partition: item.key.partition.clone(),
         tenant: item.key.tenant.clone(),
         model: item.prompt.model.clone(),
-        route: Arc::from(errand.upstream.name()),
-        tags: errand.tags.clone(),
+        route: Arc::from(provenance.route),
+        tags: provenance.tags.to_vec(),
         question: item.prompt.question.as_ref().ok().cloned(),
         shape: item.prompt.shape,
         content_type,

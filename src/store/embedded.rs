@@ -30,7 +30,8 @@ use self::{
     writer::{Habits, Weight, Write, Writer},
 };
 use super::{
-    EntryId, Neighbour, Quantization, Record, Selector, StoreFault, StoreReport, VectorStore,
+    EntryId, Holding, Neighbour, Quantization, Record, Selector, StoreFault, StoreReport,
+    VectorStore,
 };
 use crate::embed::{Identity, Vector};
 
@@ -235,6 +236,21 @@ impl VectorStore for Embedded {
 
     fn answers(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<EntryId>, StoreFault>> {
         Box::pin(self.read(move |reply| Read::Answers(selector, reply)))
+    }
+
+    fn holdings(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Holding>, StoreFault>> {
+        Box::pin(async move {
+            let (mut held, mut from) = (Vec::new(), None);
+            loop {
+                let selector = selector.clone();
+                let (page, next) = self.read(|reply| Read::Holdings(selector, from, reply)).await?;
+                held.extend(page);
+                from = next;
+                if from.is_none() {
+                    return Ok(held);
+                }
+            }
+        })
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), StoreFault>> {

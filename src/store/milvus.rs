@@ -17,7 +17,8 @@ use self::{
     rows::field,
 };
 use super::{
-    EntryId, Neighbour, Quantization, Record, Selector, StoreFault, StoreReport, VectorStore,
+    EntryId, Holding, Neighbour, Quantization, Record, Selector, StoreFault, StoreReport,
+    VectorStore,
     collection::Collection,
     remote::{Address, Remote},
 };
@@ -139,8 +140,8 @@ impl VectorStore for Milvus {
         Box::pin(self.delete_all(selector))
     }
 
-    fn answers(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<EntryId>, StoreFault>> {
-        Box::pin(self.answers_of(selector))
+    fn holdings(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Holding>, StoreFault>> {
+        Box::pin(self.holdings_of(selector))
     }
 
     /// An acknowledged write is in the server's log already; its own flush would only cut small
@@ -154,9 +155,7 @@ impl VectorStore for Milvus {
             kind: "milvus",
             collection: self.name(),
             records: *self.records.lock(),
-            disk_bytes: 0,
-            unindexed: 0,
-            trouble: None,
+            ..StoreReport::default()
         }
     }
 

@@ -19,7 +19,7 @@ use tokio::{task::JoinHandle, time::timeout};
 
 use self::breaker::{Breaker, Watch};
 use super::{
-    EntryId, Neighbour, Record, Selector, StoreFault, StoreReport, VectorStore, meta::Meta,
+    EntryId, Holding, Neighbour, Record, Selector, StoreFault, StoreReport, VectorStore, meta::Meta,
 };
 use crate::embed::Vector;
 
@@ -169,8 +169,12 @@ impl<R: Remote> VectorStore for Shield<R> {
         Box::pin(self.work(self.inner.delete(selector)))
     }
 
-    fn answers(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<EntryId>, StoreFault>> {
-        Box::pin(self.work(self.inner.answers(selector)))
+    fn holdings(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Holding>, StoreFault>> {
+        Box::pin(self.work(self.inner.holdings(selector)))
+    }
+
+    fn weight(&self, record: &Record) -> u64 {
+        self.inner.weight(record)
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), StoreFault>> {

@@ -306,7 +306,7 @@ impl Namespace {
         for _ in 0..MOST_CHECKS {
             let choice =
                 self.choose(votes).filter(|c| Some(votes[c.nearest].family) == decision.family)?;
-            let found = differences(question, &Reading::of(neighbours[choice.nearest].text))
+            let found = differences(question, &neighbours[choice.nearest].text.reading())
                 .and(self.settings.guards);
             if found.is_empty() {
                 return Some(choice);

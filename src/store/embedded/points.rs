@@ -16,7 +16,7 @@ use qdrant_edge::{
 };
 use serde_json::{Value, json};
 
-use crate::store::{EntryId, Neighbour, Record, Selector, StoreFault};
+use crate::store::{EntryId, Holding, Neighbour, Record, Selector, StoreFault, vector_bytes};
 
 /// The payload fields that a filter or a facet goes by; nothing else is indexed.
 pub(super) mod field {
@@ -138,6 +138,24 @@ pub(super) fn record(id: EntryId, payload: &Payload) -> Result<Record, StoreFaul
         generated_ms: number(payload, field::GENERATED_MS)?,
         expires_ms: number(payload, field::EXPIRES_MS)?,
         payload: bytes.into(),
+    })
+}
+
+/// What a list tells of a `records` point; `dimension` is that of its vector, if it has one.
+pub(super) fn holding(
+    id: EntryId,
+    payload: &Payload,
+    dimension: usize,
+) -> Result<Holding, StoreFault> {
+    let encoded = text(payload, "payload")?;
+    let padding = encoded.bytes().rev().take_while(|byte| *byte == b'=').count();
+    let vector = if has_vector(payload) { vector_bytes(dimension) } else { 0 };
+    Ok(Holding {
+        id,
+        answer: answer(payload)?,
+        bytes: Some((encoded.len() / 4 * 3 - padding) as u64 + vector),
+        generated_ms: number(payload, field::GENERATED_MS)?,
+        expires_ms: number(payload, field::EXPIRES_MS)?,
     })
 }
 

@@ -21,7 +21,7 @@ use qdrant_edge::{
     WithVector,
 };
 
-use super::{change::Change, logs, points};
+use super::{change::Change, logs, points, reader::Page};
 use crate::{
     embed::Vector,
     store::{EntryId, Neighbour, Quantization, Record, Selector, StoreFault},
@@ -41,6 +41,9 @@ const OVERSAMPLING: f64 = 3.0;
 
 /// The share of all numbers that the 256 steps span: a few extremes would make all steps coarse.
 const INT8_QUANTILE: f32 = 0.99;
+
+/// Records of one page of a list: a reader is taken from the lookups for some 10 ms by each.
+const HOLDINGS_PAGE: usize = 512;
 
 /// How Edge lays its segments out. Tests make them small.
 #[derive(Clone, Copy, Debug)]
@@ -152,6 +155,32 @@ impl Shards {
             FacetValue::Keyword(_) | FacetValue::Int(_) | FacetValue::Bool(_) => None,
         });
         Ok(ids.collect())
+    }
+
+    /// A page of what a selector means, from the id `from` on, and where the next one begins. Reads
+    /// the answers themselves, for their sizes: some 20 us a record.
+    pub(super) fn holdings(
+        &self,
+        selector: &Selector,
+        from: Option<EntryId>,
+        dimension: usize,
+    ) -> Result<Page, StoreFault> {
+        let (found, next) = self
+            .records
+            .scroll(ScrollRequest {
+                offset: from.map(points::point_id),
+                limit: Some(HOLDINGS_PAGE),
+                filter: points::filter(selector),
+                with_payload: Some(WithPayloadInterface::Bool(true)),
+                with_vector: WithVector::Bool(false),
+                order_by: None,
+            })
+            .map_err(failed)?;
+        let held = found.iter().filter_map(|point| {
+            let (id, payload) = (points::entry_id(&point.id)?, point.payload.as_ref()?);
+            told(points::holding(id, payload, dimension))
+        });
+        Ok((held.collect(), next.as_ref().and_then(points::entry_id)))
     }
 
     /// Up to `limit` ids of what a selector means.

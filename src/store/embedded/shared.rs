@@ -27,6 +27,8 @@ pub(super) struct Shared {
     pub(super) disk_bytes: AtomicU64,
     /// Vectors without a graph, as of the last look around or optimization.
     pub(super) unindexed: AtomicU64,
+    /// Records that went because the disk space was used up.
+    pub(super) evicted: AtomicU64,
     /// Finished optimizations.
     pub(super) compactions: AtomicU64,
     /// What is wrong now.
@@ -55,6 +57,7 @@ impl Shared {
             records,
             disk_bytes,
             unindexed,
+            evicted: AtomicU64::new(0),
             compactions: AtomicU64::new(0),
             trouble: Mutex::new(None),
             notice,
@@ -103,6 +106,7 @@ impl Shared {
             records: self.records.load(Ordering::Relaxed),
             disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
             unindexed: self.unindexed.load(Ordering::Relaxed),
+            evicted_total: self.evicted.load(Ordering::Relaxed),
             trouble: self.trouble.lock().clone().or_else(|| self.notice.clone()),
         }
     }

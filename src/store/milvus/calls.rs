@@ -17,7 +17,7 @@ use super::{
 use crate::{
     embed::{Vector, cosine},
     store::{
-        EntryId, Neighbour, Quantization, Record, Selector, StoreFault,
+        EntryId, Holding, Neighbour, Quantization, Record, Selector, StoreFault,
         remote::{batches, latest},
     },
 };
@@ -195,25 +195,25 @@ impl Milvus {
 
     /// Milvus gives no page after a page, and no order. Ids are hashes: ranges of them are about
     /// equally full, and one that fills a page is halved.
-    pub(super) async fn answers_of(&self, selector: Selector) -> Result<Vec<EntryId>, StoreFault> {
+    pub(super) async fn holdings_of(&self, selector: Selector) -> Result<Vec<Holding>, StoreFault> {
         let wanted = expression(&selector);
         let wanted = if wanted.is_empty() { String::new() } else { format!("({wanted}) and ") };
         let mut ranges = vec![(0, u128::MAX)];
-        let mut found = std::collections::BTreeSet::new();
+        let mut held = Vec::new();
         while let Some((low, high)) = ranges.pop() {
             let (id, low_id, high_id) = (field::ID, EntryId(low), EntryId(high));
             let expr = format!("{wanted}{id} >= \"{low_id}\" and {id} <= \"{high_id}\"");
-            let query = self.query(expr, &[field::ID, field::ANSWER], PAGE, Consistency::Strong);
+            let query = self.query(expr, &field::HOLDING, PAGE, Consistency::Strong);
             let rows = self.rows(query).await?;
-            let answers = rows.texts(field::ANSWER);
-            if answers.len() >= PAGE && low < high {
+            let found = rows.texts(field::ID).len();
+            if found >= PAGE && low < high {
                 let middle = low + (high - low) / 2;
                 ranges.extend([(low, middle), (middle + 1, high)]);
                 continue;
             }
-            found.extend(answers.iter().filter_map(|answer| answer.parse::<EntryId>().ok()));
+            held.extend((0..found).filter_map(|row| told(rows.holding(row))));
         }
-        Ok(found.into_iter().collect())
+        Ok(held)
     }
 
     pub(super) async fn nearest_in(

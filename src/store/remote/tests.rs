@@ -77,7 +77,7 @@ impl VectorStore for Scripted {
         Box::pin(self.answer())
     }
 
-    fn answers(&self, _: Selector) -> BoxFuture<'_, Result<Vec<EntryId>, StoreFault>> {
+    fn holdings(&self, _: Selector) -> BoxFuture<'_, Result<Vec<Holding>, StoreFault>> {
         Box::pin(self.answer())
     }
 
