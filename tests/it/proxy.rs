@@ -214,7 +214,7 @@ impl Setup {
                     queue: config.store.queue,
                     compact_after: config.store.compact_after,
                     max_bytes: config.store.max_bytes.0,
-                    quantization: reprise::store::Quantization::None,
+                    quantization: config.store.quantization,
                 };
                 let store = opened(options).await;
                 (Some(Arc::new(store) as Arc<dyn VectorStore>), key)
