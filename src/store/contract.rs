@@ -206,15 +206,12 @@ async fn aliases_lead_to_their_answer(store: &impl VectorStore) {
         held.sort_by_key(|one| one.id);
         Ok(held)
     };
-    let expected = [&own, &alias].map(|record| {
-        let held = Holding {
-            id: record.id,
-            answer: own.id,
-            bytes: Some(store.weight(record)),
-            generated_ms: record.generated_ms,
-            expires_ms: record.expires_ms,
-        };
-        held
+    let expected = [&own, &alias].map(|record| Holding {
+        id: record.id,
+        answer: own.id,
+        bytes: Some(store.weight(record)),
+        generated_ms: record.generated_ms,
+        expires_ms: record.expires_ms,
     });
     let exact = listed().await.unwrap().iter().any(|one| one.bytes.is_some());
     let expected = expected.map(|one| Holding { bytes: one.bytes.filter(|_| exact), ..one });
