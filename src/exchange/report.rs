@@ -17,7 +17,7 @@ use crate::{
     fault::{Fault, Kind, Whose},
     front::hygiene,
     observe::{Outcome, Record},
-    wire::Dialect,
+    wire::{Dialect, grpc},
 };
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -42,7 +42,9 @@ pub(super) fn hit(
         header::CONTENT_TYPE,
         content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")),
     );
-    headers.insert(header::CONTENT_LENGTH, body.size_hint().lower().into());
+    if let Some(length) = body.size_hint().exact() {
+        headers.insert(header::CONTENT_LENGTH, length.into());
+    }
     headers.extend(more);
     streaming(&mut headers);
     headers.insert(header::AGE, hit.entry.age(now).as_secs().into());
@@ -201,6 +203,15 @@ pub(super) fn refusal(
     let mut response = Response::new(Body::whole(body));
     *response.status_mut() = fault.kind.status();
     *response.headers_mut() = headers;
+    response
+}
+
+/// An error of ours as a client of gRPC reads it: in the head of an answer that is always a 200.
+pub(super) fn grpc_refusal(fault: &Fault) -> Response<Body> {
+    let mut response = Response::new(Body::whole(Bytes::new()));
+    let headers = response.headers_mut();
+    headers.extend(grpc::trailers(Err(fault)));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
 }
 
