@@ -44,7 +44,7 @@ use self::{
     probing::Probing,
     reason::Reason,
     replicas::Replicas,
-    upkeep::Upkeep,
+    upkeep::{Company, Upkeep},
     verdict::Placement,
     write::{WriteBehind, WriteReport},
 };
@@ -155,9 +155,13 @@ impl Cache {
         let fences = meta.map(|meta| Arc::new(Fences::new(meta, exact.clone())));
         let writer =
             store.clone().map(|store| WriteBehind::start(store, fences.clone(), queue, tasks));
-        let upkeep = store.as_ref().zip(writer.as_ref()).map(|(store, writer)| {
-            Upkeep::start(store, writer, fences.as_ref(), replicas.as_ref(), config.grace.get())
-        });
+        let company = fences.clone().zip(replicas.clone());
+        let company =
+            company.map(|(fences, replicas)| Company { fences, replicas, exact: exact.clone() });
+        let upkeep = store
+            .as_ref()
+            .zip(writer.as_ref())
+            .map(|(store, writer)| Upkeep::start(store, writer, company, config.grace.get()));
         Self {
             exact,
             namespaces,
@@ -252,7 +256,7 @@ impl Cache {
         match placement {
             Placement::Own | Placement::Kin(_) => writer.put(entry.clone(), vector, entry.id),
             Placement::Alias(elder) => writer.put(entry, vector, elder.into()),
-            Placement::Redundant => writer.put(entry.clone(), None, entry.id),
+            Placement::Redundant(elder) => writer.put(entry, None, elder.into()),
         }
     }
 
@@ -288,13 +292,16 @@ impl Cache {
         Ok(self.purge(Selector::Answer(answer)).await?.max(here))
     }
 
-    /// Makes every kept answer durable.
+    /// Makes every kept answer durable, and leaves what was learned to replicas that begin later.
     ///
     /// # Errors
     /// The store's.
     pub async fn flush(&self) -> Result<(), StoreFault> {
-        match &self.writer {
-            Some(writer) => writer.flush().await,
+        if let Some(writer) = &self.writer {
+            writer.flush().await?;
+        }
+        match &self.replicas {
+            Some(replicas) => replicas.publish().await,
             None => Ok(()),
         }
     }

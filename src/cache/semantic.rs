@@ -241,12 +241,18 @@ impl Cache {
         id: crate::store::EntryId,
     ) -> Result<Option<Arc<Entry>>, Reason> {
         let record = store.get(id).await.map_err(|fault| Reason::from(&fault))?;
+        let elder = record.as_ref().map_or(id, |record| record.answer);
         let max_bytes = self.config().max_entry.bytes();
         let entry = record.and_then(|record| Entry::from_record(record, max_bytes));
         // Purged, but still on its way out of the store.
         let entry = entry.filter(|entry| self.fences.as_ref().is_none_or(|all| !all.stop(entry)));
         Ok(entry.map(|entry| {
             let entry = Arc::new(entry);
+            if elder != id {
+                // Another replica learned that it says the same: a mark on either is one on both.
+                let space = self.namespaces.of(&entry.tenant, &entry.model);
+                space.lock().join(elder.into(), id.into());
+            }
             self.exact.put(entry.clone());
             entry
         }))

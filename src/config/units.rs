@@ -1,15 +1,20 @@
 //! Durations and sizes as people write them, and strings that may be empty to mean "not set".
 
-use std::{collections::BTreeMap, net::IpAddr, str::FromStr, time::Duration};
+use std::{str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, de::Error};
 
-use super::{Headers, ScopeRule, Trusted};
-
 /// A duration written as `"250ms"`, `"5s"`, `"10m"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
+
+impl Span {
+    /// The duration itself.
+    pub const fn get(self) -> Duration {
+        self.0
+    }
+}
 
 impl FromStr for Span {
     type Err = String;
@@ -94,58 +99,4 @@ pub(super) fn header_names<'de, D: Deserializer<'de>>(
         name.parse().map_err(|_| D::Error::custom(format!("`{name}` is not a header's name")))
     };
     names.into_iter().map(parse).collect()
-}
-
-impl<'de> Deserialize<'de> for Headers {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let pairs = BTreeMap::<String, String>::deserialize(from)?;
-        let parse = |(name, value): (String, String)| {
-            let name: http::HeaderName =
-                name.parse().map_err(|_| D::Error::custom(format!("`{name}` is not a header")))?;
-            let value = value
-                .parse()
-                .map_err(|_| D::Error::custom(format!("{name}: not a header's value")))?;
-            Ok((name, value))
-        };
-        pairs.into_iter().map(parse).collect::<Result<_, _>>().map(Self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Trusted {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let mut trusted = Self::default();
-        for text in Vec::<String>::deserialize(from)? {
-            if text == "unix" {
-                trusted.unix = true;
-                continue;
-            }
-            let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(Into::into));
-            trusted.networks.push(network.map_err(|_| {
-                D::Error::custom(format!(
-                    "expected an address, a network such as \"10.0.0.0/8\", or \"unix\", not \
-                     \"{text}\""
-                ))
-            })?);
-        }
-        Ok(trusted)
-    }
-}
-
-impl<'de> Deserialize<'de> for ScopeRule {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        match text.as_str() {
-            "credential" => Ok(Self::Credential),
-            "shared" => Ok(Self::Shared),
-            other => other
-                .strip_prefix("header:")
-                .and_then(|name| http::HeaderName::from_str(name).ok())
-                .map(Self::Header)
-                .ok_or_else(|| {
-                    D::Error::custom(format!(
-                        "expected \"credential\", \"shared\" or \"header:NAME\", not \"{text}\""
-                    ))
-                }),
-        }
-    }
 }

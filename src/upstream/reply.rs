@@ -112,6 +112,11 @@ impl ReplyBody {
         }
     }
 
+    /// The reader shall get this first.
+    pub(super) fn put_back(&mut self, frame: Frame<Bytes>) {
+        self.held.push_front(frame);
+    }
+
     /// It was an error: `words` are what is left of this body, and its connection is closed.
     pub(super) fn replace(&mut self, words: Bytes, blame: bool) {
         if let Some(flight) = self.flight.as_mut().filter(|_| blame) {

@@ -23,6 +23,7 @@ mod failover;
 mod guards;
 mod headers;
 mod judging;
+mod labels;
 mod leaving;
 mod lookup;
 mod overload;
