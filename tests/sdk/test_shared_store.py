@@ -1,9 +1,6 @@
 """Two real processes on one real Milvus, which scripts/test-milvus starts."""
 
 import os
-import random
-import signal
-import threading
 import time
 import uuid
 
@@ -18,13 +15,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-#: How often a writing process is killed; 50 take five minutes.
-KILLS = int(os.environ.get("REPRISE_TEST_KILLS", "3"))
-
-
 @pytest.fixture
-def replica(start, sim):
-    """Starts one more proxy on the same collection, with memory of its own."""
+def replicas(start, sim, tmp_path):
     settings = {
         "store.kind": "milvus",
         "store.url": os.environ.get("REPRISE_TEST_MILVUS", ""),
@@ -32,12 +24,10 @@ def replica(start, sim):
         "store.timeout": "5s",
         "store.tenant_key": "0f" * 32,
     }
-    return lambda: start(sim.url, settings=settings)
-
-
-@pytest.fixture
-def replicas(replica):
-    return replica(), replica()
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    return [start(sim.url, folder, settings=settings) for folder in folders]
 
 
 def post(proxy, body):
@@ -68,64 +58,14 @@ def test_a_hit_of_the_other_process_and_its_purge(replicas, ask):
     until(lambda: post(two, body).headers["x-cache"] == "MISS", 2)
 
 
-def asked_until(stop, proxy, bodies):
-    """Answers by the number of their question, from three clients at once."""
-    answers = {}
-
-    def client(lane):
-        for number in range(lane, len(bodies), 3):
-            if stop.is_set():
-                return
-            try:
-                answers[number] = post(proxy, bodies[number]).content
-            except httpx2.TransportError:
-                return
-
-    clients = [threading.Thread(target=client, args=(lane,)) for lane in range(3)]
-    for thread in clients:
-        thread.start()
-    return answers, clients
-
-
-def test_processes_killed_at_any_moment_lose_no_written_answer(replica, ask):
-    reader, chance = replica(), random.Random()
-    for kill in range(KILLS):
-        writer, stop = replica(), threading.Event()
-        bodies = [ask(f"Question number {number} of life {kill}?") for number in range(600)]
-        answers, clients = asked_until(stop, writer, bodies)
-        until(lambda: answers, 60)
-        time.sleep(chance.uniform(0, 2))
-        kept = written(writer)
-        writer.kill()
-        stop.set()
-        for thread in clients:
-            thread.join()
-        found = 0
-        for number, answer in answers.items():
-            hit = post(reader, bodies[number])
-            if hit.headers["x-cache"] == "HIT":
-                assert hit.content == answer
-                found += 1
-        assert found >= kept, f"life {kill}: {kept} were written, {found} are found"
-
-
-@pytest.mark.skipif(
-    not os.environ.get("REPRISE_TEST_MILVUS_GROUP"), reason="not our own server to stop"
-)
-def test_a_stopped_server_fails_no_request_and_is_asked_again(replica, ask):
-    proxy = replica()
-    trouble = lambda: proxy.admin.get("/api/v1/stats").json()["store"]["trouble"]
-    until(lambda: trouble() is None, 60)
-    server = int(os.environ["REPRISE_TEST_MILVUS_GROUP"])
-    os.killpg(server, signal.SIGSTOP)
-    try:
-        bodies = [ask(f"Question number {number} of the silence?") for number in range(10)]
-        answers = [post(proxy, body) for body in bodies]
-        assert {(a.status_code, a.headers["x-cache"]) for a in answers} == {(200, "MISS")}
-        assert trouble() is not None
-        assert post(proxy, bodies[0]).headers["x-cache"] == "HIT", "memory is still asked"
-    finally:
-        os.killpg(server, signal.SIGCONT)
-    until(lambda: trouble() is None, 60)
-    # What was answered meanwhile waited and is written now.
-    until(lambda: written(proxy) == 10, 60)
+def test_a_killed_process_loses_no_written_answer(replicas, ask):
+    one, two = replicas
+    bodies = [ask(f"Question number {number} of the killed?") for number in range(20)]
+    answers = [post(one, body).content for body in bodies]
+    until(lambda: written(one) >= 10, 60)
+    kept = written(one)
+    one.kill()
+    hits = [post(two, body) for body in bodies]
+    found = [hit.headers["x-cache"] == "HIT" for hit in hits]
+    assert sum(found) >= kept
+    assert all(hit.content == answer for hit, answer, was in zip(hits, answers, found) if was)
