@@ -10,7 +10,6 @@ mod boarding;
 mod call;
 mod explain;
 mod forward;
-mod grpc;
 mod journey;
 mod reading;
 mod replay;
@@ -58,7 +57,7 @@ use crate::{
     observe::{Observer, Outcome, RecordGuard, Stage},
     relay,
     upstream::Upstreams,
-    wire::Dialect,
+    wire::{Dialect, grpc},
 };
 
 /// The body that clients read.
@@ -127,7 +126,7 @@ impl Handler for Doorman {
             record.outcome = Outcome::Error;
             record.fault = Some(fault.kind);
             if grpc::is_call(&parts.headers) {
-                return grpc::refusal(&fault);
+                return report::grpc_refusal(&fault);
             }
             report::refusal(&fault, dialect_of(house, &parts).as_deref(), &record)
         });
