@@ -98,7 +98,7 @@ def test_processes_killed_at_any_moment_lose_no_written_answer(replica, ask):
 def test_a_stopped_server_fails_no_request_and_is_asked_again(replica, ask):
     proxy = replica()
     trouble = lambda: proxy.admin.get("/api/v1/stats").json()["store"]["trouble"]
-    until(lambda: trouble() is None, 60)
+    until(lambda: trouble() is None, 180)
     server = int(os.environ["REPRISE_TEST_MILVUS_GROUP"])
     os.killpg(server, signal.SIGSTOP)
     try:
@@ -109,6 +109,6 @@ def test_a_stopped_server_fails_no_request_and_is_asked_again(replica, ask):
         assert post(proxy, bodies[0]).headers["x-cache"] == "HIT", "memory is still asked"
     finally:
         os.killpg(server, signal.SIGCONT)
-    until(lambda: trouble() is None, 60)
+    until(lambda: trouble() is None, 180)
     # What was answered meanwhile waited and is written now.
-    until(lambda: written(proxy) == 10, 60)
+    until(lambda: written(proxy) == 10, 120)
