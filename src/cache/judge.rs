@@ -16,6 +16,7 @@ pub use normal::normal;
 
 use crate::cache::guards::{GuardSet, Reading, differences};
 use crate::cache::verdict::Agreement;
+use crate::embed::{pictographs, shows_other};
 
 /// Cosine similarity of two answers' vectors from which they say the same, and below which they do
 /// not.
@@ -79,7 +80,9 @@ pub fn agreement(fresh: &Answer<'_>, stored: &Answer<'_>, bands: Bands) -> Optio
 fn contradict(a: &str, b: &str) -> bool {
     const LONGEST: usize = 400;
     let short = a.len() <= LONGEST && b.len() <= LONGEST;
-    short && !differences(&Reading::of(a), &Reading::of(b)).and(GuardSet::CONTRARY).is_empty()
+    shows_other(&pictographs(a), &pictographs(b))
+        || short
+            && !differences(&Reading::of(a), &Reading::of(b)).and(GuardSet::CONTRARY).is_empty()
 }
 
 #[cfg(test)]
@@ -110,6 +113,8 @@ mod tests {
             ("The capital of France is Paris, of course it is.", "France's capital city is Paris.");
         assert_eq!(judged(a, b, Some(0.95)), Some(Agreement::Same));
         assert_eq!(judged(a, "France's capital city is not Paris.", Some(0.99)), None);
+        let moods = ("It makes most people feel \u{1f642}", "It makes most people feel \u{1f621}");
+        assert_eq!(judged(moods.0, moods.1, Some(1.0)), None);
         assert_eq!(judged(a, b, Some(0.85)), None);
         assert_eq!(judged(a, b, Some(0.3)), Some(Agreement::Different));
         assert_eq!(judged(a, b, None), None);

@@ -96,6 +96,50 @@ fn what_must_hit() {
     passes("paypal account", "p\u{430}y\u{200b}pal account");
 }
 
+/// What GPTCache's pairs showed to be vetoed without need, each beside what must stay vetoed.
+#[test]
+fn only_what_differs_is_vetoed() {
+    passes("What is NLP used for?", "What is natural language processing used for?");
+    caught("entity", "What is NLP used for?", "What is NLU used for?");
+    passes("How do I upload a file to the Hub?", "How do I upload a file to the Hub, to the Hub?");
+    passes("Is this fixed in v2.10.0 of it?", "Is this fixed in 2.10.0 of it?");
+    caught("number", "Is this fixed in v2.10.0 of it?", "Is this fixed in 2.11.0 of it?");
+    passes("Can it be decoded in real time?", "Can it be decoded on the fly in real time?");
+    caught("qualifier", "What does it cost in real?", "What does it cost in euros?");
+    passes(
+        "In the absence of a script, all files in the folder are loaded.",
+        "If there is no script, all files in the folder are loaded.",
+    );
+    caught(
+        "negation",
+        "In the absence of a script, are all of the files in the folder loaded?",
+        "In the absence of a script, are all of the files in the folder not loaded?",
+    );
+    passes(
+        "When the flag is set, the extracted files will be deleted.",
+        "When the flag is set, the extracted files are deleted.",
+    );
+    caught("tense", "Will the extracted files be deleted?", "Are the extracted files deleted?");
+    caught(
+        "tense",
+        "When I am in town I will visit the museum again.",
+        "When I am in town I visit the museum again.",
+    );
+    passes(
+        "Iter_archive() walks files in an archive.",
+        "What iter_archive() walks: files in an archive",
+    );
+    caught("code", "What does GetUser() return?", "What does getUser() return?");
+    passes("Is the sound of it good? \u{1f642}", "Is the sound of it good?");
+    passes("What are the different types of rice?", "What are the types of rice?");
+    caught("substitution", "What happens the following day?", "What happens the previous day?");
+    passes(
+        "The method is used to pick a field by its name.",
+        "The method is used to pick a field either by its name.",
+    );
+    assert_eq!(alone(&Reading::of("What is the sampling rate of a compact disc?")), None);
+}
+
 #[test]
 fn other_scripts() {
     caught("substitution", "法国的首都是什么", "德国的首都是什么");
