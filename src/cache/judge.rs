@@ -55,7 +55,7 @@ pub fn agreement(fresh: &Answer<'_>, stored: &Answer<'_>, bands: Bands) -> Optio
         return None;
     }
     if a == b {
-        return Some(Agreement::Same);
+        return (!other_pictographs(fresh.text, stored.text)).then_some(Agreement::Same);
     }
     if let Some(agree) = fields_agree(fresh.text, stored.text) {
         return Some(if agree { Agreement::Same } else { Agreement::Different });
@@ -80,9 +80,14 @@ pub fn agreement(fresh: &Answer<'_>, stored: &Answer<'_>, bands: Bands) -> Optio
 fn contradict(a: &str, b: &str) -> bool {
     const LONGEST: usize = 400;
     let short = a.len() <= LONGEST && b.len() <= LONGEST;
-    shows_other(&pictographs(a), &pictographs(b))
+    other_pictographs(a, b)
         || short
             && !differences(&Reading::of(a), &Reading::of(b)).and(GuardSet::CONTRARY).is_empty()
+}
+
+/// Neither vectors nor the normal form tell them apart.
+fn other_pictographs(a: &str, b: &str) -> bool {
+    shows_other(&pictographs(a), &pictographs(b))
 }
 
 #[cfg(test)]
