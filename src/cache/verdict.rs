@@ -60,6 +60,14 @@ impl<'a> Wording<'a> {
             Self::Read(reading) => Cow::Borrowed(reading),
         }
     }
+
+    /// What pictures it shows, in order.
+    pub fn pictographs(self) -> Cow<'a, str> {
+        match self {
+            Self::Text(text) => Cow::Owned(crate::embed::pictographs(text)),
+            Self::Read(reading) => Cow::Borrowed(reading.pictographs.as_str()),
+        }
+    }
 }
 
 /// How a namespace decides.

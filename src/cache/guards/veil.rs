@@ -150,8 +150,18 @@ impl Veil {
     // === there ===
 
     fn write(&self, reading: &Reading) -> Option<Vec<u8>> {
-        let Reading { text, compact, tokens, quoted, code, script, language, asked, hides } =
-            reading;
+        let Reading {
+            text,
+            compact,
+            tokens,
+            quoted,
+            code,
+            script,
+            language,
+            asked,
+            hides,
+            pictographs,
+        } = reading;
         if script.runs_on() || tokens.len() > WORDS_MAX {
             return None;
         }
@@ -179,6 +189,10 @@ impl Veil {
         for (kind, texts) in [(b'q', quoted), (b'o', code)] {
             out.number(texts.len());
             texts.iter().for_each(|text| out.raw(&self.hash(kind, &literal(kind, text))));
+        }
+        out.number(usize::from(!pictographs.is_empty()));
+        if !pictographs.is_empty() {
+            out.raw(&self.hash(b'p', pictographs));
         }
         Some(out.0)
     }
@@ -229,7 +243,21 @@ impl Veil {
         let (quoted, code) = (literals()?, literals()?);
         let text = skeleton(facts & 2 != 0, facts & 4 != 0);
         let hides = facts & 1 != 0;
-        Some(Reading { text, compact, tokens, quoted, code, script, language, asked, hides })
+        // Compared with one another as wholes only, and with none at all.
+        let pictographs =
+            if from.number()? == 0 { String::new() } else { self.opaque(from.raw()?) };
+        Some(Reading {
+            text,
+            compact,
+            tokens,
+            quoted,
+            code,
+            script,
+            language,
+            asked,
+            hides,
+            pictographs,
+        })
     }
 
     fn token(&self, from: &mut Reader<'_>) -> Option<Token> {
