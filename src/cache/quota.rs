@@ -90,7 +90,7 @@ impl Accounts {
             self.disk_evictions = evictions;
             self.forget_all();
         }
-        let mut room = Room::default();
+        let (mut room, mut moved) = (Room::default(), HashMap::new());
         for record in records {
             self.read(&record.tenant).await?;
             let Some(account) = self.accounts.get_mut(&record.tenant) else { continue };
@@ -105,6 +105,10 @@ impl Accounts {
                 generated_ms: record.generated_ms,
                 expires_ms: record.expires_ms,
             };
+            let before = account.keys.get(&record.id).map(|key| key.answer);
+            if let Some(before) = before.filter(|before| *before != record.answer) {
+                moved.entry(record.id).or_insert(before);
+            }
             account.book(record.id, key);
             let exceeded = self.quota.exceeded(account.answers.len() as u64, account.bytes);
             // Written anew after it had to go.
@@ -112,9 +116,16 @@ impl Accounts {
             let Some(exceeded) = exceeded else { continue };
             let mut gone = account.least(record.answer, self.quota, &self.worth);
             let mut evict = |account: &mut Account, answer| {
-                room.replaced.extend(account.drop_answer(answer));
-                self.worth.forget(answer);
-                room.evicted.push((answer, exceeded));
+                let mut going = vec![answer];
+                while let Some(answer) = going.pop() {
+                    for key in account.drop_answer(answer) {
+                        // The store still has it under the answer that it led to before this write.
+                        going.extend(moved.remove(&key));
+                        room.replaced.insert(key);
+                    }
+                    self.worth.forget(answer);
+                    room.evicted.push((answer, exceeded));
+                }
             };
             gone.drain(..).for_each(|answer| evict(account, answer));
             // One answer with many keys can be more than everything.

@@ -130,6 +130,8 @@ async fn wrong_lines_are_told_before_anything_is_asked() {
     assert!(error.contains("line 2: expected a `prompt`"), "{error}");
     assert!(error.contains("line 3:"), "{error}");
     assert_eq!(origin.calls(), 0);
+    // It holds the house, whose tasks end with it.
+    drop(warmer);
     proxy.stop().await;
 }
 

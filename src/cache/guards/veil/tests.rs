@@ -46,7 +46,7 @@ fn the_same_question_agrees_and_another_does_not() {
         ("Translate \"good morning\" to French", "Please translate \"Good morning\" to French"),
         ("What does getUser return?", "what does getUser return?"),
         ("Wake me at 10pm", "Wake me at 10 pm"),
-        ("Is it scary?", "Is it frightening?"),
+        ("Are you scared of spiders?", "Are you frightened of spiders?"),
     ] {
         assert!(found(a, b).is_empty(), "{a} | {b}: {:?}", found(a, b));
     }
@@ -91,7 +91,12 @@ fn every_word_that_guards_ask_for_is_on_the_list() {
         let code = code.split("#[cfg(test)]").next().unwrap();
         let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
         for line in lines {
-            for word in line.split('"').skip(1).step_by(2).filter(|word| !word.contains(' ')) {
+            for word in line
+                .split('"')
+                .skip(1)
+                .step_by(2)
+                .filter(|word| !word.is_empty() && !word.contains(' '))
+            {
                 assert!(named.contains(word) || affixes.contains(&word), "{word}: {line}");
             }
         }
