@@ -25,6 +25,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::guards::{GuardSet, Reading};
+use crate::embed::pictographs;
 pub use crate::front::tenant::Principal;
 pub use namespace::{Namespace, NamespaceReport, Settings};
 
@@ -58,6 +59,14 @@ impl<'a> Wording<'a> {
         match self {
             Self::Text(text) => Cow::Owned(Reading::of(text)),
             Self::Read(reading) => Cow::Borrowed(reading),
+        }
+    }
+
+    /// Its pictographs, without reading the rest.
+    pub fn pictographs(self) -> Cow<'a, str> {
+        match self {
+            Self::Text(text) => Cow::Owned(pictographs(text)),
+            Self::Read(reading) => Cow::Borrowed(&reading.pictographs),
         }
     }
 }

@@ -150,8 +150,18 @@ impl Veil {
     // === there ===
 
     fn write(&self, reading: &Reading) -> Option<Vec<u8>> {
-        let Reading { text, compact, tokens, quoted, code, script, language, asked, hides } =
-            reading;
+        let Reading {
+            text,
+            compact,
+            tokens,
+            quoted,
+            code,
+            script,
+            language,
+            asked,
+            hides,
+            pictographs,
+        } = reading;
         if script.runs_on() || tokens.len() > WORDS_MAX {
             return None;
         }
@@ -165,6 +175,10 @@ impl Veil {
         let answers = text.get(2..).is_some_and(|rest| rest.starts_with([',', '.']));
         out.number(usize::from(*hides) | usize::from(answers) << 1 | usize::from(late) << 2);
         out.raw(&self.hash(b'c', compact));
+        out.number(usize::from(!pictographs.is_empty()));
+        if !pictographs.is_empty() {
+            out.raw(&self.hash(b'p', pictographs));
+        }
         out.number(tokens.len());
         for token in tokens {
             let plain = token.stem == token.word;
@@ -218,6 +232,10 @@ impl Veil {
         };
         let facts = from.number()?;
         let compact = self.opaque(from.raw()?);
+        let pictographs = match from.number()? {
+            0 => String::new(),
+            _ => self.opaque(from.raw()?),
+        };
         let mut tokens = Vec::new();
         for _ in 0..from.number().filter(|count| *count <= WORDS_MAX)? {
             tokens.push(self.token(&mut from)?);
@@ -229,7 +247,18 @@ impl Veil {
         let (quoted, code) = (literals()?, literals()?);
         let text = skeleton(facts & 2 != 0, facts & 4 != 0);
         let hides = facts & 1 != 0;
-        Some(Reading { text, compact, tokens, quoted, code, script, language, asked, hides })
+        Some(Reading {
+            text,
+            compact,
+            tokens,
+            quoted,
+            code,
+            script,
+            language,
+            asked,
+            hides,
+            pictographs,
+        })
     }
 
     fn token(&self, from: &mut Reader<'_>) -> Option<Token> {

@@ -17,7 +17,7 @@ use super::witness::Witness;
 use super::{AnswerId, Contender, Decision, Neighbour, Policy, Ruling};
 use crate::cache::guards::{GuardSet, Reading, differences};
 use crate::cache::judge::JudgeError;
-use crate::embed::{pictographs, shows_other};
+use crate::embed::shows_other;
 
 pub use report::NamespaceReport;
 use sharing::{Backers, Teachers};
@@ -207,7 +207,7 @@ impl Namespace {
                 family: families.eldest(n.answer),
                 similarity: n.similarity,
                 stand: if families.is_quarantined(n.answer)
-                    || shows_other(&question.pictographs, &pictographs(n.text))
+                    || shows_other(&question.pictographs, &n.text.pictographs())
                 {
                     Stand::Silent
                 } else {
