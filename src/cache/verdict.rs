@@ -25,6 +25,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::guards::{GuardSet, Reading};
+use crate::embed::pictographs;
 pub use crate::front::tenant::Principal;
 pub use namespace::{Namespace, NamespaceReport, Settings};
 
@@ -61,11 +62,11 @@ impl<'a> Wording<'a> {
         }
     }
 
-    /// What pictures it shows, in order.
+    /// Its pictographs, without reading the rest.
     pub fn pictographs(self) -> Cow<'a, str> {
         match self {
-            Self::Text(text) => Cow::Owned(crate::embed::pictographs(text)),
-            Self::Read(reading) => Cow::Borrowed(reading.pictographs.as_str()),
+            Self::Text(text) => Cow::Owned(pictographs(text)),
+            Self::Read(reading) => Cow::Borrowed(&reading.pictographs),
         }
     }
 }

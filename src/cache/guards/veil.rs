@@ -175,6 +175,10 @@ impl Veil {
         let answers = text.get(2..).is_some_and(|rest| rest.starts_with([',', '.']));
         out.number(usize::from(*hides) | usize::from(answers) << 1 | usize::from(late) << 2);
         out.raw(&self.hash(b'c', compact));
+        out.number(usize::from(!pictographs.is_empty()));
+        if !pictographs.is_empty() {
+            out.raw(&self.hash(b'p', pictographs));
+        }
         out.number(tokens.len());
         for token in tokens {
             let plain = token.stem == token.word;
@@ -189,10 +193,6 @@ impl Veil {
         for (kind, texts) in [(b'q', quoted), (b'o', code)] {
             out.number(texts.len());
             texts.iter().for_each(|text| out.raw(&self.hash(kind, &literal(kind, text))));
-        }
-        out.number(usize::from(!pictographs.is_empty()));
-        if !pictographs.is_empty() {
-            out.raw(&self.hash(b'p', pictographs));
         }
         Some(out.0)
     }
@@ -232,6 +232,10 @@ impl Veil {
         };
         let facts = from.number()?;
         let compact = self.opaque(from.raw()?);
+        let pictographs = match from.number()? {
+            0 => String::new(),
+            _ => self.opaque(from.raw()?),
+        };
         let mut tokens = Vec::new();
         for _ in 0..from.number().filter(|count| *count <= WORDS_MAX)? {
             tokens.push(self.token(&mut from)?);
@@ -243,9 +247,6 @@ impl Veil {
         let (quoted, code) = (literals()?, literals()?);
         let text = skeleton(facts & 2 != 0, facts & 4 != 0);
         let hides = facts & 1 != 0;
-        // Compared with one another as wholes only, and with none at all.
-        let pictographs =
-            if from.number()? == 0 { String::new() } else { self.opaque(from.raw()?) };
         Some(Reading {
             text,
             compact,

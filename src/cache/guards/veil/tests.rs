@@ -114,6 +114,7 @@ proptest! {
             for (a, b) in read.tokens.iter().zip(&plain.tokens) {
                 prop_assert_eq!((a.class, a.named, a.sentence), (b.class, b.named, b.sentence));
             }
+            prop_assert_eq!(read.pictographs.is_empty(), plain.pictographs.is_empty());
             prop_assert_eq!((read.script, read.language, read.asked, read.hides),
                 (plain.script, plain.language, plain.asked, plain.hides));
             prop_assert!(differences(&read, &veil.read(&covered).unwrap()).is_empty());
