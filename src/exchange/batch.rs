@@ -19,7 +19,7 @@ use super::{
     report,
 };
 use crate::{
-    cache::{entry::Entry, key::Key, policy::Plan, reason::Reason, verdict::Placement},
+    cache::{entry::Entry, key::Key, pace::Pace, policy::Plan, reason::Reason, verdict::Placement},
     observe::{Outcome, RecordGuard, Stage},
     upstream::Reply,
     wire::Prompt,
@@ -148,7 +148,7 @@ fn keep(errand: &Errand, item: &Item, body: Bytes, took: Duration) {
     if body.len() > cache.config().max_entry.bytes() {
         return;
     }
-    let complete = Complete { body, text: answer.text, usage: answer.usage };
+    let complete = Complete { body, text: answer.text, usage: answer.usage, pace: Pace::default() };
     let entry =
         Arc::new(journey::entry(errand, item, complete, "application/json".to_owned(), took));
     cache.remember(entry.clone());

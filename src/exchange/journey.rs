@@ -26,16 +26,18 @@ use crate::{
         },
         key::Key,
         learn::{Heard, Occasion},
+        pace::{Pace, Stopwatch},
         policy::Plan,
         reason::Reason,
         semantic::{Search, Times},
         verdict::{Placement, Ruling},
     },
+    config::Replay,
     fault::Fault,
     front::{body::Reserved, hygiene},
     observe::TraceContext,
     upstream::{Call, Prefix, Reply, ReplyBody, Timing, Upstream},
-    wire::{Dialect, NotStorable, Prompt, grpc},
+    wire::{Answer, Dialect, Listener, NotStorable, Prompt, Usage, grpc},
 };
 
 /// How long a finished answer waits for its question's vector before it is stored without one.
@@ -162,7 +164,8 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
     lead.announce(Course::Stream { head: Arc::new(answer), log: writer.log().clone() });
 
     let mut trailers = None;
-    let drained = drain(&errand, &lead, &writer, (body, &mut trailers), not_storable).await;
+    let recorder = Recorder::new(&errand, begun, not_storable);
+    let drained = drain(&errand, &lead, &writer, (body, &mut trailers), recorder).await;
     let took = begun.elapsed();
     match drained {
         Drained::Kept(answer) => {
@@ -270,7 +273,8 @@ fn text_of(dialect: &dyn Dialect, entry: &Entry) -> Option<String> {
 pub(super) struct Complete {
     pub(super) body: Bytes,
     pub(super) text: String,
-    pub(super) usage: Option<crate::wire::Usage>,
+    pub(super) usage: Option<Usage>,
+    pub(super) pace: Pace,
 }
 
 enum Drained {
@@ -279,28 +283,71 @@ enum Drained {
     Failed(Fault),
 }
 
+/// What listens to an answer while it may still be kept.
+struct Recorder {
+    ears: Box<dyn Listener>,
+    /// Notes when its events come, where a replay shall keep their time.
+    watch: Option<Stopwatch>,
+    begun: Instant,
+    not_storable: Option<NotStorable>,
+}
+
+impl Recorder {
+    fn new(errand: &Errand, begun: Instant, not_storable: Option<NotStorable>) -> Self {
+        let shape = errand.prompt.shape;
+        let timed = errand.house.config.cache.replay == Replay::Recorded && shape.is_events();
+        let watch = timed.then(Stopwatch::default);
+        Self { ears: errand.dialect.listener(shape), watch, begun, not_storable }
+    }
+
+    fn hear(&mut self, chunk: &[u8]) {
+        self.ears.hear(chunk);
+        if let Some(watch) = &mut self.watch {
+            watch.note(chunk.len(), self.begun.elapsed());
+        }
+    }
+
+    /// What is kept of an answer that ended cleanly.
+    fn finish(self, errand: &Errand, writer: &Writer, trailers: Option<&HeaderMap>) -> Drained {
+        let ended = errand.dialect.ended(trailers);
+        if let Some(why) = self.not_storable.or(ended.err()) {
+            return Drained::Gone(why);
+        }
+        let most = errand.house.config.cache.max_entry.bytes();
+        let Some(body) = writer.body().filter(|body| body.len() <= most) else {
+            return Drained::Gone(NotStorable::TooLarge);
+        };
+        match self.ears.finish(&body) {
+            Ok(Answer { text, usage }) => {
+                let pace = self.watch.map(Stopwatch::stop).unwrap_or_default();
+                Drained::Kept(Complete { body, text, usage, pace })
+            }
+            Err(why) => Drained::Gone(why),
+        }
+    }
+}
+
 /// Drains the upstream into the log at the upstream's own speed; its trailers are kept apart.
 async fn drain(
     errand: &Errand,
     lead: &Lead<AnswerHead>,
     writer: &Writer,
     (mut body, trailers): (ReplyBody, &mut Option<HeaderMap>),
-    not_storable: Option<NotStorable>,
+    mut recorder: Recorder,
 ) -> Drained {
-    let config = &errand.house.config.cache;
-    let mut ears = errand.dialect.listener(errand.prompt.shape);
-    let mut recording = not_storable.is_none();
+    let mut recording = recorder.not_storable.is_none();
     loop {
         // A client of a body whose length was announced leaves with the last byte, before we hear of
         // the end: what is complete is not abandoned.
-        let wanted = body.is_end_stream() || (recording && config.finish_abandoned);
+        let finishes = errand.house.config.cache.finish_abandoned;
+        let wanted = body.is_end_stream() || (recording && finishes);
         let frame = tokio::select! {
             biased;
             () = lead.deserted(), if !wanted => return Drained::Gone(NotStorable::Abandoned),
             frame = body.frame() => frame,
         };
         let chunk = match frame {
-            None => break,
+            None => return recorder.finish(errand, writer, trailers.as_ref()),
             Some(Err(fault)) => return Drained::Failed(fault),
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(chunk) => chunk,
@@ -312,7 +359,7 @@ async fn drain(
             },
         };
         if recording {
-            ears.hear(&chunk);
+            recorder.hear(&chunk);
         }
         writer.push(chunk);
         if !writer.is_recording() {
@@ -326,16 +373,6 @@ async fn drain(
             // place alone would hold us back for ever.
             () = lead.deserted() => return Drained::Gone(NotStorable::Abandoned),
         }
-    }
-    let ended = errand.dialect.ended(trailers.as_ref());
-    if let Some(why) = not_storable.or(ended.err()) {
-        return Drained::Gone(why);
-    }
-    let whole = writer.body().filter(|body| body.len() <= config.max_entry.bytes());
-    let Some(body) = whole else { return Drained::Gone(NotStorable::TooLarge) };
-    match ears.finish(&body) {
-        Ok(answer) => Drained::Kept(Complete { body, text: answer.text, usage: answer.usage }),
-        Err(why) => Drained::Gone(why),
     }
 }
 
@@ -362,6 +399,7 @@ pub(super) fn entry(
         body: answer.body,
         usage: answer.usage,
         upstream_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        pace: answer.pace,
         generated_ms: now,
         expires_ms: now.saturating_add(ttl),
     }

@@ -8,6 +8,7 @@ use reprise::{
         entry::{Entry, now_ms},
         exact::ExactTier,
         key::{Key, Route},
+        pace::Pace,
     },
     config::ScopeRule,
     front::tenant::Tenants,
@@ -260,6 +261,7 @@ fn answer(key: &Key, text: &str) -> Entry {
         body: text.to_owned().into(),
         usage: None,
         upstream_ms: 1,
+        pace: Pace::default(),
         generated_ms: now_ms(),
         expires_ms: now_ms() + 3_600_000,
     }
