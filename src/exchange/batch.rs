@@ -9,13 +9,14 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::Response;
 use http_body_util::{BodyExt as _, Limited};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Body,
-    journey::{self, Complete, Errand},
+    drain::{Complete, not_storable},
+    journey::{self, Errand},
     report,
 };
 use crate::{
@@ -131,8 +132,7 @@ async fn ask(errand: &Errand, missing: &[usize], record: &mut RecordGuard) -> Op
     let Reply { head, body, timing, replica, .. } = journey::ask(&rest).await.ok()?;
     record.replica = Some(replica);
     record.stages.record(Stage::First, timing.first_byte);
-    if head.status != StatusCode::OK || journey::not_storable(head.status, &head.headers).is_some()
-    {
+    if not_storable(errand, head.status, &head.headers).is_some() {
         return None;
     }
     let limit = errand.house.config.cache.flight_bytes.bytes();

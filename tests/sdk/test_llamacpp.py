@@ -17,6 +17,9 @@ from dialect import PARAPHRASE, QUESTION
 
 PYTHON = rig.ROOT / os.environ.get("REPRISE_LLAMA_PYTHON", ".tools/llama-venv/bin/python")
 
+# Its web framework says `no-store` with every stream.
+CONFIG = '[[upstream]]\nname = "llama"\nurls = ["{url}"]\nno_store = "ignore"\n'
+
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no llama.cpp here: scripts/test-llamacpp builds it")
 
 
@@ -46,7 +49,7 @@ def llama(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def front(llama, tmp_path_factory):
-    proxy = rig.Reprise(llama, tmp_path_factory.mktemp("front"))
+    proxy = rig.Reprise("", tmp_path_factory.mktemp("front"), config=CONFIG.format(url=llama))
     yield proxy
     proxy.stop()
 
