@@ -108,6 +108,9 @@ def hostile(name: str) -> dict[str, bytes]:
             "role_number": without | {member: [said[0] | {"role": 7}]},
             "content_number": without | {member: [said[0] | {text: 7}]},
         }
+    if name == "triton_generate":
+        # A model's inputs are what its operator says: none of them must be a text.
+        bodies = NOWHERE
     return {name: body if isinstance(body, bytes) else json.dumps(body).encode() for name, body in bodies.items()}
 
 
@@ -124,12 +127,18 @@ def test_what_cannot_be_read_is_passed_on_unaltered(front, origin, name, kind):
         assert origin.got[asked:] == [body], "asked once, with these very bytes"
         assert answer.content == b"".join(origin.pieces)
         assert (answer.headers["x-cache"], answer.status_code) == ("BYPASS", 200)
-        assert re.search("detail=(unreadable|stateful)", answer.headers["cache-status"])
+        assert re.search("detail=(unreadable_request|stateful)", answer.headers["cache-status"])
 
 
-def test_they_were_counted_by_reason(front):
-    body = front.admin.get("/metrics").text
-    assert re.search(r'reprise_\w+_total\{[^}]*reason="unreadable"[^}]*\} [1-9]', body), body[:2000]
+def test_it_is_counted_by_reason(front, origin):
+    def counted() -> int:
+        found = re.search(r'reprise_bypass_total\{reason="unreadable_request"\} (\d+)', front.admin.get("/metrics").text)
+        return int(found[1])
+
+    before = counted()
+    for path, _, _ in DIALECTS.values():
+        post(front, path, b"[]")
+    rig.eventually(lambda: counted() == before + len(DIALECTS), what="counting")
 
 
 def sse(*events: object, kind: str = "") -> bytes:
