@@ -50,10 +50,10 @@ use crate::{
     front::{
         Handler, Peer,
         admission::Admission,
-        body::{BodyLimits, Room, read_whole},
+        body::{BodyLimits, Room, leave, read_whole},
         hygiene,
         quota::{Quotas, Standing},
-        tenant::Tenants,
+        tenant::{Scope, Tenants},
     },
     observe::{Observer, Outcome, RecordGuard, Stage},
     relay,
@@ -170,11 +170,13 @@ async fn story(
         Err(reason) => return pass_through(house, upstream, parts, incoming, reason, record).await,
     };
     record.tenant = Some(scope.tenant());
-    if let Some(standing) = house.quotas.take(&scope.tenant(), &house.config.limits)? {
-        parts.extensions.insert(standing);
-    }
-    let control = Control::read(&parts.headers)?;
-    hygiene::strip_cache_control(&mut parts.headers);
+    let control = match terms(house, &scope, parts) {
+        Ok(control) => control,
+        Err(fault) => {
+            leave(&parts.headers, incoming).await;
+            return Err(fault);
+        }
+    };
 
     record.stages.restart_lap();
     let limits = BodyLimits::from(&house.config.limits);
@@ -252,6 +254,16 @@ async fn story(
         return only_if_cached(&errand, record).await;
     }
     board(errand, record).await
+}
+
+/// What the tenant may still ask, and what the request's headers ask of the cache.
+fn terms(house: &House, scope: &Scope, parts: &mut Parts) -> Result<Control, Fault> {
+    if let Some(standing) = house.quotas.take(&scope.tenant(), &house.config.limits)? {
+        parts.extensions.insert(standing);
+    }
+    let control = Control::read(&parts.headers)?;
+    hygiene::strip_cache_control(&mut parts.headers);
+    Ok(control)
 }
 
 // === answers from the cache ===
