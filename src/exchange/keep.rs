@@ -11,13 +11,16 @@ use http::request::Parts;
 use super::{
     Asked, House, Keying,
     batch::Item,
-    cacheable, hygiene,
-    journey::{self, Complete, EMBED_PATIENCE, Provenance},
+    cacheable,
+    drain::Complete,
+    hygiene,
+    journey::{self, EMBED_PATIENCE, Provenance},
     reading, renamed, routing,
 };
 use crate::{
     cache::{
         guards::{Alone, Reading},
+        pace::Pace,
         policy::{self, Control, Plan},
         reason::Reason,
         verdict::Placement,
@@ -128,7 +131,7 @@ impl Addressed {
         let mut ears = self.dialect.listener(prompt.shape);
         ears.hear(&body);
         let heard = ears.finish(&body).map_err(Unkept::Answer)?;
-        let answer = Complete { body, text: heard.text, usage: heard.usage };
+        let answer = Complete { body, text: heard.text, usage: heard.usage, pace: Pace::default() };
         let provenance =
             Provenance { route: self.upstream.name(), ttl: self.plan.ttl, tags: &self.tags };
         // What it would have cost to ask is not known.
