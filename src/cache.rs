@@ -23,6 +23,7 @@ mod replicas;
 mod report;
 pub mod semantic;
 mod upkeep;
+mod vectors;
 pub mod verdict;
 pub mod write;
 
@@ -45,6 +46,7 @@ use self::{
     reason::Reason,
     replicas::Replicas,
     upkeep::{Company, Upkeep},
+    vectors::Vectors,
     verdict::Placement,
     write::{WriteBehind, WriteReport},
 };
@@ -120,6 +122,7 @@ pub struct Cache {
     served: Served,
     probing: Probing,
     embedder: Option<Arc<dyn Embedder>>,
+    vectors: Vectors,
     store: Option<Arc<dyn VectorStore>>,
     writer: Option<WriteBehind>,
     /// Where the store is shared with other replicas.
@@ -170,6 +173,7 @@ impl Cache {
             served: Served::default(),
             probing: Probing::new(if shared { semantic.probe_limit } else { 0 }),
             embedder,
+            vectors: Vectors::new(semantic.vectors_bytes.0),
             store,
             writer,
             fences,
@@ -304,6 +308,11 @@ impl Cache {
             Some(replicas) => replicas.publish().await,
             None => Ok(()),
         }
+    }
+
+    /// Questions whose vector was remembered, so far.
+    pub fn vectors_found(&self) -> u64 {
+        self.vectors.found()
     }
 
     /// Entries and bytes in memory.
