@@ -17,6 +17,7 @@ use reprise::{
         flight::log::{Budget, Log},
         guards::{Reading, alone},
         key::{Key, Route},
+        pace::Pace,
         verdict::{
             Agreement, AnswerId, Namespace, Neighbour, Settings,
             first_prior::{DEFAULT_MODEL, first_prior},
@@ -160,6 +161,7 @@ fn entry(key: &Key) -> Arc<Entry> {
         body: Bytes::from(CHUNK.repeat(20)),
         usage: None,
         upstream_ms: 900,
+        pace: Pace::default(),
         generated_ms: now_ms(),
         expires_ms: now_ms() + 3_600_000,
     })

@@ -15,6 +15,7 @@ pub mod judge;
 pub mod key;
 pub mod learn;
 pub mod namespaces;
+pub mod pace;
 pub mod policy;
 mod probing;
 mod purge;

@@ -44,7 +44,7 @@ pub use self::{
     timeouts::{Drain, Timeouts},
     tls::{Alpn, Pair, Tls, TlsVersion},
     units::{Size, Span},
-    upstream::{BalanceRule, Headers, Upstream},
+    upstream::{BalanceRule, Headers, NoStore, Upstream},
 };
 /// What other rooms name themselves: APIs and wrapped questions, where a model is computed, how a
 /// near prompt is judged, how vectors are kept on a server.
