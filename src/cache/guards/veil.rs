@@ -39,7 +39,7 @@ const LATE_BYTES: usize = 16;
 
 /// Beginnings and endings that turn a word round: what stands beside them is hashed alone, so that
 /// "happy" and "unhappy" are still seen to be opposites.
-const AFFIXES: [Affix; 10] = [
+const AFFIXES: [Affix; 12] = [
     Affix::Before("un"),
     Affix::Before("in"),
     Affix::Before("im"),
@@ -50,6 +50,9 @@ const AFFIXES: [Affix; 10] = [
     Affix::Before("de"),
     Affix::After("ful"),
     Affix::After("less"),
+    // Participles: what was done by whom.
+    Affix::After("ed"),
+    Affix::After("wn"),
 ];
 
 const CLASSES: [Class; 5] =

@@ -78,7 +78,7 @@ fn another_key_damage_and_scripts_without_spaces_have_no_reading() {
 #[test]
 fn every_word_that_guards_ask_for_is_on_the_list() {
     let named: HashSet<_> = lexicon().named().collect();
-    let affixes = ["un", "in", "im", "il", "ir", "dis", "non", "de", "ful", "less"];
+    let affixes = ["un", "in", "im", "il", "ir", "dis", "non", "de", "ful", "less", "ed", "wn"];
     for code in [
         include_str!("../order.rs"),
         include_str!("../logic.rs"),
