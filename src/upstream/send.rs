@@ -14,6 +14,7 @@ use super::{
     Outgoing, Prefix, Reply, Upstream,
     balance::{Branch, Pick},
     hedge::Hedge,
+    in_flight::Measure,
     outgoing::Upload,
     replica::Failure,
 };
@@ -197,8 +198,10 @@ impl Exchange<'_> {
     /// Asks one replica, up to its head, or to its first event where that can be heard.
     async fn with(&self, pick: Pick<'_>, request: Request<Upload>) -> Result<Reply, Failure> {
         let replica = pick.replica;
-        let reply = replica.exchange(request, &self.path, self.began, pick.branch).await?;
         let ears = self.call.and_then(|call| call.ears);
+        let measure = if ears.is_some() { Measure::Token } else { Measure::Head };
+        let asked = replica.exchange(request, &self.path, self.began, pick.branch, measure);
+        let reply = asked.await?;
         match ears.filter(|_| reply.head.status.is_success()) {
             Some((dialect, shape)) => reply.heard(dialect.listener(shape)).await,
             None => Ok(reply),

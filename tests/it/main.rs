@@ -29,6 +29,7 @@ mod overload;
 mod passing;
 mod records;
 mod restart;
+mod scenarios;
 mod scope;
 mod shared;
 mod slowness;
