@@ -37,6 +37,7 @@ test: assets ## Everything: unit, integration, real clients, real servers
 	cargo test --locked
 	scripts/test-milvus
 	scripts/test-sdk
+	scripts/test-deploy --quick
 	scripts/test-watch --if-possible
 
 .PHONY: watch

@@ -24,6 +24,7 @@ mod report;
 pub mod semantic;
 mod unkept;
 mod upkeep;
+mod vectors;
 pub mod verdict;
 pub mod write;
 
@@ -46,7 +47,8 @@ use self::{
     reason::Reason,
     replicas::Replicas,
     unkept::Unkept,
-    upkeep::Upkeep,
+    upkeep::{Company, Upkeep},
+    vectors::Vectors,
     verdict::Placement,
     write::{WriteBehind, WriteReport},
 };
@@ -131,6 +133,7 @@ pub struct Cache {
     probing: Probing,
     unkept: Unkept,
     embedder: Option<Arc<dyn Embedder>>,
+    vectors: Vectors,
     store: Option<Arc<dyn VectorStore>>,
     writer: Option<WriteBehind>,
     /// Where the store is shared with other replicas.
@@ -166,9 +169,13 @@ impl Cache {
         let fences = meta.map(|meta| Arc::new(Fences::new(meta, exact.clone())));
         let writer =
             store.clone().map(|store| WriteBehind::start(store, fences.clone(), queue, tasks));
-        let upkeep = store.as_ref().zip(writer.as_ref()).map(|(store, writer)| {
-            Upkeep::start(store, writer, fences.as_ref(), replicas.as_ref(), config.grace.get())
-        });
+        let company = fences.clone().zip(replicas.clone());
+        let company =
+            company.map(|(fences, replicas)| Company { fences, replicas, exact: exact.clone() });
+        let upkeep = store
+            .as_ref()
+            .zip(writer.as_ref())
+            .map(|(store, writer)| Upkeep::start(store, writer, company, config.grace.get()));
         Self {
             exact,
             namespaces,
@@ -178,6 +185,7 @@ impl Cache {
             probing: Probing::new(if shared { semantic.probe_limit } else { 0 }),
             unkept: Unkept::default(),
             embedder,
+            vectors: Vectors::new(semantic.vectors_bytes.0),
             store,
             writer,
             fences,
@@ -289,7 +297,7 @@ impl Cache {
         match placement {
             Placement::Own | Placement::Kin(_) => writer.put(entry.clone(), vector, entry.id),
             Placement::Alias(elder) => writer.put(entry, vector, elder.into()),
-            Placement::Redundant => writer.put(entry.clone(), None, entry.id),
+            Placement::Redundant(elder) => writer.put(entry, None, elder.into()),
         }
     }
 
@@ -325,15 +333,23 @@ impl Cache {
         Ok(self.purge(Selector::Answer(answer)).await?.max(here))
     }
 
-    /// Makes every kept answer durable.
+    /// Makes every kept answer durable, and leaves what was learned to replicas that begin later.
     ///
     /// # Errors
     /// The store's.
     pub async fn flush(&self) -> Result<(), StoreFault> {
-        match &self.writer {
-            Some(writer) => writer.flush().await,
+        if let Some(writer) = &self.writer {
+            writer.flush().await?;
+        }
+        match &self.replicas {
+            Some(replicas) => replicas.publish().await,
             None => Ok(()),
         }
+    }
+
+    /// Questions whose vector was remembered, so far.
+    pub fn vectors_found(&self) -> u64 {
+        self.vectors.found()
     }
 
     /// Entries and bytes in memory.

@@ -4,6 +4,7 @@
 //! memory, flight. What it cannot answer from memory becomes a [`journey`] in a task of its own,
 //! because the answer may be wanted by others when this client has gone.
 
+mod ahead;
 mod batch;
 mod boarding;
 mod call;
@@ -270,7 +271,7 @@ async fn only_if_cached(
     errand: &Arc<Errand>,
     record: &mut RecordGuard,
 ) -> Result<Response<Body>, Fault> {
-    let search = errand.house.cache.search(&errand.key, &errand.prompt, &errand.plan).await;
+    let search = ahead::lookup(errand).await;
     note(record, search.times);
     let served = search.outcome.map_err(Reason::name).and_then(|hit| {
         if hit.kind == HitKind::Stale {
@@ -294,6 +295,7 @@ async fn only_if_cached(
 /// Notes how long a lookup's steps took.
 fn note(record: &mut RecordGuard, times: Times) {
     for (stage, span) in [
+        (Stage::Exact, times.by_id),
         (Stage::Embed, times.embed),
         (Stage::Search, times.search),
         (Stage::Verdict, times.verdict),

@@ -11,6 +11,7 @@ mod bins;
 mod dashboards;
 mod exemplars;
 mod history;
+mod line;
 mod live;
 pub mod log;
 mod metrics;
@@ -47,6 +48,7 @@ use crate::{config::Telemetry, store::EntryId};
 pub use self::{
     bins::Binned,
     history::{Point, SAMPLE_EVERY},
+    line::Line,
     live::{Cursor, Live},
     outcome::{BodyEnd, Outcome},
     parts::{PART_COUNT, Part},

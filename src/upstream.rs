@@ -38,6 +38,7 @@ mod route;
 mod send;
 pub mod sight;
 mod socket;
+mod speculate;
 mod tls;
 mod unanswered;
 mod upgrade;
@@ -65,11 +66,12 @@ pub use self::{
     outgoing::Outgoing,
     reply::{Reply, ReplyBody, Timing},
     send::Call,
+    speculate::{Looked, Stake},
     upgrade::{Answered, Tunnel},
 };
 use self::{
     balance::Balance, budget::Budget, hedge::Hedge, line::Line, replica::Replica, route::Table,
-    tls::ClientTls, upkeep::Upkeep,
+    speculate::Speculation, tls::ClientTls, upkeep::Upkeep,
 };
 use crate::{
     config::{self, Config},
@@ -116,6 +118,8 @@ pub struct Upstream {
     hedge: Option<Hedge>,
     /// Where only so many exchanges may run at once.
     line: Option<Line>,
+    /// Where calls may begin before they are known to be wanted.
+    speculation: Option<Speculation>,
     /// Exchanges that went on to another upstream.
     failed_over: AtomicU64,
     /// What active checks ask for, if they are on.

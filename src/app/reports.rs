@@ -73,6 +73,7 @@ impl Sources for Reports {
             queued: workload.queued as u64,
             queue_max: self.house().config.embed.queue as u64,
             texts: counted.results().into_iter().collect(),
+            remembered_total: self.house().cache.vectors_found(),
             seconds_total: counted.seconds(),
             trouble: counted.trouble(),
         })
@@ -98,6 +99,8 @@ impl Sources for Reports {
             replicas: upstream.report().into_iter().map(replica).collect(),
             failovers_total: upstream.failovers_total(),
             hedges_total: upstream.hedges_total(),
+            speculated_total: upstream.speculated().0,
+            speculated_in_vain_total: upstream.speculated().1,
             waiting: upstream.waiting().0 as u64,
             refused_total: upstream.waiting().1,
         };

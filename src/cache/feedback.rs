@@ -105,7 +105,7 @@ impl Cache {
 }
 
 /// Bars these answers and everything that was judged to say the same; all of their names.
-fn barred(space: &mut Shared<'_>, answers: &[EntryId]) -> Vec<EntryId> {
+pub(super) fn barred(space: &mut Shared<'_>, answers: &[EntryId]) -> Vec<EntryId> {
     let mut kin = Vec::new();
     for answer in answers {
         space.reject(AnswerId(answer.0));

@@ -49,8 +49,13 @@ impl Purge {
     }
 
     fn is_news(&self) -> bool {
-        u128::from(now_ms().saturating_sub(self.made_ms)) < NEWS.as_millis()
+        is_news(self.made_ms)
     }
+}
+
+/// Is it so fresh that its deletion in the store may have missed something?
+pub(super) fn is_news(made_ms: u64) -> bool {
+    u128::from(now_ms().saturating_sub(made_ms)) < NEWS.as_millis()
 }
 
 /// The purges of the last day.

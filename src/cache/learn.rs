@@ -78,8 +78,10 @@ impl Cache {
         let (own, who) = (AnswerId(heard.key.id.0), heard.key.principal);
         match placement {
             // Its exact copy goes when the elder's answer is found to be wrong.
-            Placement::Alias(elder) | Placement::Kin(elder) => space.join(elder, own),
-            Placement::Own | Placement::Redundant => {}
+            Placement::Alias(elder) | Placement::Kin(elder) | Placement::Redundant(elder) => {
+                space.join(elder, own);
+            }
+            Placement::Own => {}
         }
         space.back(own, who);
         let agreeing = found.iter().filter(|(_, said)| *said == Agreement::Same);

@@ -24,6 +24,8 @@ impl Cache {
     /// The store's; the memory tier has forgotten it all the same.
     pub async fn purge(&self, selector: Selector) -> Result<u64, StoreFault> {
         let here = self.exact.remove_if(|entry| means(&selector, entry));
+        // They do not know whose they are, and each costs no more than to be made again.
+        self.vectors.clear();
         let Some(writer) = &self.writer else { return Ok(here) };
         if let Some(fences) = &self.fences {
             fences.announce(selector.clone()).await?;

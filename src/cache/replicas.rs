@@ -33,6 +33,16 @@ struct Marked {
     answers: Vec<EntryId>,
 }
 
+/// An answer that a mark took out, at a replica that heard of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Barred {
+    pub answer: EntryId,
+    /// The mark named it: whoever made the mark purges it everywhere.
+    pub told: bool,
+    /// Unix milliseconds of the mark: what was generated later is another answer.
+    pub marked_ms: u64,
+}
+
 /// A namespace's state, and how many labels it rests on.
 #[derive(Debug, Serialize, Deserialize)]
 struct Learned {
@@ -70,12 +80,14 @@ impl Replicas {
         Ok(())
     }
 
-    /// Takes over the marks of others since the last look.
+    /// Takes over the marks of others since the last look, and says which answers and keys of theirs
+    /// this replica knows to say what was marked: none of them may be served any more.
     ///
     /// # Errors
-    /// The store's.
-    pub(super) async fn hear(&self) -> Result<(), StoreFault> {
+    /// The store's; what was taken over before it stays so.
+    pub(super) async fn hear(&self) -> Result<Vec<Barred>, StoreFault> {
         let mut heard = self.heard.lock().await;
+        let mut barred = Vec::new();
         for id in self.meta.ids(MARKS).await? {
             if heard.contains(&id) {
                 continue;
@@ -86,9 +98,14 @@ impl Replicas {
             let Some(marked) = read::<Marked>(&shared) else { continue };
             let namespace = self.namespaces.of(&marked.tenant, &marked.model);
             let mut space = namespace.lock();
-            marked.answers.iter().for_each(|answer| space.reject((*answer).into()));
+            let kin = super::feedback::barred(&mut space, &marked.answers);
+            barred.extend(kin.into_iter().map(|answer| Barred {
+                answer,
+                told: marked.answers.contains(&answer),
+                marked_ms: shared.written_ms,
+            }));
         }
-        Ok(())
+        Ok(barred)
     }
 
     /// Takes over what others know of namespaces that are unknown here.

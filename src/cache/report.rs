@@ -26,6 +26,8 @@ pub struct WrongHits {
     pub high: f64,
     /// Decayed count of would-be hits that were judged.
     pub audited: f64,
+    /// Labels that what is believed rests on: audits, forwarded doubts, what clients said.
+    pub labels: f64,
     /// Would-be hits: served, checked and suspended ones, in shadow mode all that would have been
     /// served.
     pub would_be_hits: u64,
@@ -97,6 +99,7 @@ fn rate(tenant: &str, model: &str, report: &NamespaceReport, error: JudgeError) 
         point: interval.point,
         high: interval.high,
         audited: report.audited,
+        labels: report.labels,
         would_be_hits: report.would_be,
         exact_only: report.exact_only,
     }

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Cache, Hit, HitKind,
@@ -20,7 +20,7 @@ use super::{
     verdict::{Decision, Ruling},
 };
 use crate::{
-    embed::{EmbedFault, Embedded, Vector},
+    embed::{EmbedFault, Embedded, Embedder, Vector},
     store::{Neighbour, VectorStore},
     wire::Prompt,
 };
@@ -61,6 +61,7 @@ struct Asked<'p> {
     model: &'p str,
     reading: Option<Reading>,
     alone: Option<Alone>,
+    by_meaning: &'p Notify,
     decision: Option<Decision>,
 }
 
@@ -90,18 +91,29 @@ impl Embedding<'_> {
 }
 
 impl Cache {
-    /// Looks for an answer in the store, by id and by meaning.
-    pub async fn search(&self, key: &Key, prompt: &Prompt, plan: &Plan) -> Search<'_> {
+    /// Looks for an answer in the store, by id and by meaning. `by_meaning` is told when the second
+    /// begins.
+    pub async fn search(
+        &self,
+        key: &Key,
+        prompt: &Prompt,
+        plan: &Plan,
+        by_meaning: &Notify,
+    ) -> Search<'_> {
         let mut times = Times::default();
         let mut embedding = Embedding::None;
         let question = prompt.question.as_ref().ok();
         let reading = question.map(|question| Reading::of(question));
         let alone = reading.as_ref().and_then(|reading| self.class(reading));
         let volatile = alone == Some(Alone::Volatile);
-        let mut asked = Asked { model: &prompt.model, reading, alone, decision: None };
+        let mut asked = Asked { model: &prompt.model, reading, alone, by_meaning, decision: None };
         let embeds = question.filter(|_| self.store.is_some() && alone.is_none());
         if let (Some(question), Some(embedder)) = (embeds, &self.embedder) {
-            embedding = Embedding::Pending(embedder.embed(question.clone()));
+            let name = self.vectors.name(&key.tenant, question);
+            embedding = match self.vectors.get(&name) {
+                Some(vector) => Embedding::Ready(vector),
+                None => Embedding::Pending(self.embed(&**embedder, question.clone(), name)),
+            };
         }
         if let Err(reason) = plan.read {
             let asked_anew = reason == Reason::NoCache;
@@ -134,6 +146,22 @@ impl Cache {
         Search { outcome, shadow, decision, retried: None, volatile, embedding, times }
     }
 
+    /// The vector of a text, to be remembered under `name`.
+    fn embed<'c>(
+        &'c self,
+        embedder: &'c dyn Embedder,
+        text: Arc<str>,
+        name: [u8; 32],
+    ) -> BoxFuture<'c, Result<Embedded, EmbedFault>> {
+        Box::pin(async move {
+            let embedded = embedder.embed(text).await?;
+            if let Embedded::Vector(vector) = &embedded {
+                self.vectors.put(name, vector);
+            }
+            Ok(embedded)
+        })
+    }
+
     async fn steps(
         &self,
         key: &Key,
@@ -161,6 +189,7 @@ impl Cache {
         if let Some(class) = asked.alone {
             return Err(Reason::Alone(class));
         }
+        asked.by_meaning.notify_one();
         let begun = Instant::now();
         let vector = vector(embedding).await;
         times.embed = begun.elapsed();
@@ -239,12 +268,18 @@ impl Cache {
         id: crate::store::EntryId,
     ) -> Result<Option<Arc<Entry>>, Reason> {
         let record = store.get(id).await.map_err(|fault| Reason::from(&fault))?;
+        let elder = record.as_ref().map_or(id, |record| record.answer);
         let max_bytes = self.config().max_entry.bytes();
         let entry = record.and_then(|record| Entry::from_record(record, max_bytes));
         // Purged, but still on its way out of the store.
         let entry = entry.filter(|entry| self.fences.as_ref().is_none_or(|all| !all.stop(entry)));
         Ok(entry.map(|entry| {
             let entry = Arc::new(entry);
+            if elder != id {
+                // Another replica learned that it says the same: a mark on either is one on both.
+                let space = self.namespaces.of(&entry.tenant, &entry.model);
+                space.lock().join(elder.into(), id.into());
+            }
             self.exact.put(entry.clone());
             entry
         }))

@@ -8,8 +8,14 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use super::{entry::now_ms, fences::Fences, replicas::Replicas, write::WriteBehind};
-use crate::store::{Selector, VectorStore};
+use super::{
+    entry::now_ms,
+    exact::ExactTier,
+    fences::{Fences, is_news},
+    replicas::{Barred, Replicas},
+    write::WriteBehind,
+};
+use crate::store::{Selector, StoreFault, VectorStore};
 
 /// Purges reach every replica within two of these.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -20,18 +26,27 @@ const SWEEP_EVERY: Duration = Duration::from_secs(300);
 /// The running tasks; they end with this.
 pub(super) struct Upkeep(Vec<JoinHandle<()>>);
 
+/// What a replica on a shared store takes part with.
+#[derive(Clone)]
+pub(super) struct Company {
+    pub fences: Arc<Fences>,
+    pub replicas: Arc<Replicas>,
+    pub exact: ExactTier,
+}
+
 impl Upkeep {
     pub(super) fn start(
         store: &Arc<dyn VectorStore>,
         writer: &WriteBehind,
-        fences: Option<&Arc<Fences>>,
-        replicas: Option<&Arc<Replicas>>,
+        company: Option<Company>,
         grace: Duration,
     ) -> Self {
-        let sweeper = tokio::spawn(sweep(store.clone(), writer.clone(), grace));
-        let follower = fences.map(|fences| tokio::spawn(follow(fences.clone(), writer.clone())));
-        let learner = replicas.map(|replicas| tokio::spawn(learn(replicas.clone())));
-        Self(std::iter::once(sweeper).chain(follower).chain(learner).collect())
+        let mut tasks = vec![tokio::spawn(sweep(store.clone(), writer.clone(), grace))];
+        if let Some(company) = company {
+            tasks.push(tokio::spawn(follow(company.fences.clone(), writer.clone())));
+            tasks.push(tokio::spawn(learn(company, writer.clone())));
+        }
+        Self(tasks)
     }
 }
 
@@ -59,8 +74,9 @@ async fn follow(fences: Arc<Fences>, writer: WriteBehind) {
 }
 
 /// Marks of others each second, what was learned each minute. What fails is tried again then.
-async fn learn(replicas: Arc<Replicas>) {
+async fn learn(company: Company, writer: WriteBehind) {
     const PUBLISH_EVERY: u32 = 60;
+    let replicas = &company.replicas;
     let mut begun = false;
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -69,12 +85,35 @@ async fn learn(replicas: Arc<Replicas>) {
         if !begun {
             begun = replicas.begin().await.is_ok();
         }
-        let heard = replicas.hear().await;
+        let heard = match replicas.hear().await {
+            Ok(barred) => take_out(&company, &writer, barred).await,
+            Err(fault) => Err(fault),
+        };
         let told = if tick == PUBLISH_EVERY - 1 { replicas.publish().await } else { Ok(()) };
         if let Err(fault) = heard.and(told) {
             tracing::debug!(%fault, "what replicas learned could not be shared");
         }
     }
+}
+
+/// Who made a mark knows the answer's kin as it learned them itself; what only this replica knows to be
+/// kin leaves memory here, and the store and all others by a purge of its own.
+async fn take_out(
+    company: &Company,
+    writer: &WriteBehind,
+    barred: Vec<Barred>,
+) -> Result<(), StoreFault> {
+    for Barred { answer, told, marked_ms } in barred {
+        let marked = company.exact.by_id(answer);
+        if marked.is_some_and(|entry| entry.generated_ms <= marked_ms) {
+            company.exact.remove(answer);
+        }
+        if !told && is_news(marked_ms) {
+            company.fences.announce(Selector::Answer(answer)).await?;
+            writer.delete(Selector::Answer(answer)).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn sweep(store: Arc<dyn VectorStore>, writer: WriteBehind, grace: Duration) {

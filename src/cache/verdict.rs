@@ -205,6 +205,6 @@ pub enum Placement {
     Kin(AnswerId),
     /// Store a new answer with its own key.
     Own,
-    /// No new key: a stored one lies so close that it would add nothing.
-    Redundant,
+    /// No new key: one of this answer lies so close that it would add nothing.
+    Redundant(AnswerId),
 }

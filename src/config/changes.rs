@@ -50,7 +50,7 @@ pub fn changes(old: &Config, new: &Config) -> Result<Vec<Change>, Vec<&'static s
 
 /// Settings that are built into something for as long as the process lives, and whether they are
 /// the same.
-fn fixed(old: &Config, new: &Config) -> [(&'static str, bool); 29] {
+fn fixed(old: &Config, new: &Config) -> [(&'static str, bool); 30] {
     // All named, so that a new section cannot be forgotten here.
     let Config {
         listen,
@@ -92,6 +92,7 @@ fn fixed(old: &Config, new: &Config) -> [(&'static str, bool); 29] {
         ("cache.semantic.stable", semantic.stable == near.stable),
         ("cache.semantic.confirmations", semantic.confirmations == near.confirmations),
         ("cache.semantic.probe_limit", semantic.probe_limit == near.probe_limit),
+        ("cache.semantic.vectors_bytes", semantic.vectors_bytes == near.vectors_bytes),
         ("cache.semantic.judge", semantic.judge == near.judge),
         ("embed", *embed == new.embed),
         ("store", *store == new.store),

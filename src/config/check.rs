@@ -154,6 +154,9 @@ fn upstreams(upstreams: &[Upstream], wrong: &mut Wrong) {
         if !(upstream.hedge_share > 0.0 && upstream.hedge_share <= 1.0) {
             say(wrong, &key("hedge_share"), "expected a share in (0, 1]: 0.05 is 5 %");
         }
+        if !(0.0..=1.0).contains(&upstream.speculate) {
+            say(wrong, &key("speculate"), "expected a share in [0, 1]: 0.02 is 2 %, 0 is never");
+        }
     }
     failover(upstreams, wrong);
 }

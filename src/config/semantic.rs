@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Span, units};
+use super::{Size, Span, units};
 use crate::cache::verdict::Policy;
 
 /// Matching by meaning.
@@ -38,6 +38,8 @@ pub struct Semantic {
     /// Under [`ScopeRule::Shared`]: near questions of one client a minute that are looked up by
     /// meaning; 0: no limit.
     pub probe_limit: u32,
+    /// Room for vectors of questions that were asked before.
+    pub vectors_bytes: Size,
     /// The language model that compares answers.
     pub judge: Judge,
 }

@@ -279,7 +279,7 @@ impl Stream<'_> {
                 row
             }
             Placement::Own => row,
-            Placement::Redundant => return,
+            Placement::Redundant(_) => return,
         };
         store.owner[row] = Some(owner);
         store.rows.push(row);

@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Body,
@@ -106,7 +106,8 @@ async fn look(errand: &Errand) -> Vec<Option<Arc<Entry>>> {
         let hit = match cache.exact(key, &plan) {
             Ok(hit) => Some(hit),
             Err(_) if Instant::now() < deadline => {
-                cache.search(key, prompt, &plan).await.outcome.ok()
+                let by_meaning = Notify::const_new();
+                cache.search(key, prompt, &plan, &by_meaning).await.outcome.ok()
             }
             Err(_) => None,
         };

@@ -10,10 +10,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use super::{
-    House,
+    House, ahead,
     batch::{self, Item},
     refresh, routing,
 };
@@ -120,7 +119,8 @@ impl AnswerHead {
 /// Makes the journey and announces it.
 pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
     let cache = errand.house.cache.clone();
-    let search = cache.search(&errand.key, &errand.prompt, &errand.plan).await;
+    let looked = ahead::lookup_with_call(&errand, &lead).await;
+    let Some((search, ahead)) = looked else { return };
     let Search { outcome, shadow, decision, retried, volatile, embedding, times } = search;
     if let Some(decision) = &decision {
         let served = decision.ruling == Ruling::Serve;
@@ -140,12 +140,11 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
     };
     let nearest = shadow.and_then(|hit| hit.kind.similarity());
     let judged = decision.as_ref().map(|decision| (decision.similarity, decision.ruling.name()));
-    let begun = Instant::now();
     let patient = errand.house.config.cache.finish_abandoned;
-    let reply = tokio::select! {
+    let (reply, begun) = tokio::select! {
         biased;
         () = lead.deserted(), if !patient => return,
-        reply = ask(&errand) => reply,
+        reply = ahead::reply(&errand, ahead) => reply,
     };
     let Reply { head, body, timing, replica, .. } = match reply {
         Ok(reply) => reply,

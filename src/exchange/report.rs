@@ -2,6 +2,8 @@
 //!
 //! `Cache-Status` is RFC 9211, `Age` RFC 9111 section 5.1, `Server-Timing` W3C Server Timing.
 
+use std::fmt::{self, Write as _};
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header, response::Parts};
 use http_body::Body as _;
@@ -16,7 +18,7 @@ use crate::{
     },
     fault::{Fault, Kind, Whose},
     front::hygiene,
-    observe::{Outcome, Record},
+    observe::{Line, Outcome, Record},
     wire::Dialect,
 };
 
@@ -37,34 +39,27 @@ pub(super) fn hit(
 ) -> Response<Body> {
     let now = now_ms();
     let mut headers = HeaderMap::with_capacity(10);
-    let content_type = HeaderValue::from_str(content_type);
-    headers.insert(
-        header::CONTENT_TYPE,
-        content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")),
-    );
-    headers.insert(header::CONTENT_LENGTH, body.size_hint().lower().into());
+    headers.insert(header::CONTENT_TYPE, kind(content_type));
+    headers.insert(header::CONTENT_LENGTH, number(body.size_hint().lower()));
     headers.extend(more);
     streaming(&mut headers);
-    headers.insert(header::AGE, hit.entry.age(now).as_secs().into());
+    headers.insert(header::AGE, number(hit.entry.age(now).as_secs()));
     headers.insert(X_CACHE, HeaderValue::from_static("HIT"));
-    headers.insert(X_ENTRY, text(&hit.entry.id.to_string()));
+    headers.insert(X_ENTRY, text(format_args!("{}", hit.entry.id)));
     let detail = match hit.kind {
-        HitKind::Exact => token_ref("exact"),
-        HitKind::Stale => token_ref("stale"),
-        HitKind::StaleOnError => token_ref("stale_on_error"),
+        HitKind::Exact => "exact",
+        HitKind::Stale => "stale",
+        HitKind::StaleOnError => "stale_on_error",
         HitKind::Semantic { similarity } => {
-            headers.insert(X_SIMILARITY, text(&format!("{similarity:.4}")));
-            token_ref("semantic")
+            headers.insert(X_SIMILARITY, text(format_args!("{similarity:.4}")));
+            "semantic"
         }
     };
     let ttl = hit.entry.ttl_seconds(now);
     let ttl = Integer::try_from(ttl).unwrap_or(Integer::MAX);
-    let mut list = ListSerializer::new();
-    list.bare_item(token_ref("reprise"))
-        .parameter(key_ref("hit"), true)
-        .parameter(key_ref("ttl"), ttl)
-        .parameter(key_ref("detail"), detail);
-    append(&mut headers, list);
+    // Written out, as the serializer would: it allocates for every part, on the hottest of all paths.
+    let status = text(format_args!("reprise;hit;ttl={ttl};detail={detail}"));
+    headers.append(CACHE_STATUS, status);
     let mut response = Response::new(body);
     *response.headers_mut() = headers;
     response
@@ -114,10 +109,10 @@ pub(super) fn flight(head: &AnswerHead, record: &Record, body: Body) -> Response
     streaming(&mut headers);
     headers.insert(X_CACHE, HeaderValue::from_static("MISS"));
     if let Some(id) = record.entry {
-        headers.insert(X_ENTRY, text(&id.to_string()));
+        headers.insert(X_ENTRY, text(format_args!("{id}")));
     }
     if let Some(similarity) = head.nearest {
-        headers.insert(X_SIMILARITY, text(&format!("{similarity:.4}")));
+        headers.insert(X_SIMILARITY, text(format_args!("{similarity:.4}")));
     }
     let mut list = ListSerializer::new();
     let mut item = list
@@ -245,6 +240,25 @@ fn append(headers: &mut HeaderMap, list: ListSerializer<String>) {
     }
 }
 
-fn text(value: &str) -> HeaderValue {
-    HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
+fn text(value: fmt::Arguments<'_>) -> HeaderValue {
+    let mut line = Line::default();
+    // It cannot fail: a line is a piece of the stack.
+    let _ = line.write_fmt(value);
+    line.header()
+}
+
+fn number(value: u64) -> HeaderValue {
+    let mut line = Line::default();
+    line.number(value, 1);
+    line.header()
+}
+
+/// A content type; nearly all are one of two.
+fn kind(value: &str) -> HeaderValue {
+    const KNOWN: [&str; 2] = ["application/json", "text/event-stream"];
+    match KNOWN.into_iter().find(|known| *known == value) {
+        Some(known) => HeaderValue::from_static(known),
+        None => HeaderValue::from_str(value)
+            .unwrap_or(HeaderValue::from_static("application/octet-stream")),
+    }
 }

@@ -7,7 +7,7 @@
 //! sees the same headers; [`strip_control`] and [`strip_cache_control`] come last, when those
 //! headers have done their work. [`response`] is for the way back.
 
-use std::net::IpAddr;
+use std::io::Write as _;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header,
@@ -50,6 +50,9 @@ const FORWARDED: &str = "x-forwarded-";
 const NEVER_NOMINATED: [HeaderName; 4] =
     [header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::CONTENT_ENCODING];
 
+/// The longest address in text: IPv6 with an IPv4 tail.
+const ADDRESS_MAX: usize = 45;
+
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -64,12 +67,9 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 /// Errors: [`Kind::BadRequest`], [`Kind::MethodNotAllowed`].
 pub fn request(parts: &mut Parts, peer: &Peer, trusted: &Trusted) -> Result<(), Fault> {
     method(&parts.method)?;
-    let authority = authority(parts)?;
+    let host = host(parts)?;
     parts.uri = target(&parts.uri)?;
     content_length(&parts.headers)?;
-    let host = HeaderValue::from_str(authority.as_str())
-        .map_err(|_| bad("the Host header holds bytes that no host name has"))?;
-
     let trailers = wants_trailers(&parts.headers);
     strip_hop_by_hop(&mut parts.headers);
     let told = match trusted.covers(peer.address().map(|address| address.ip())) {
@@ -161,29 +161,31 @@ fn method(method: &Method) -> Result<(), Fault> {
 
 /// Whom the request is for. The target's authority wins over `Host` (RFC 9112 section 3.2.2): an
 /// upstream that read the other one would serve another site.
-fn authority(parts: &Parts) -> Result<Authority, Fault> {
+fn host(parts: &Parts) -> Result<HeaderValue, Fault> {
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
         return Err(bad("more than one Host header"));
     }
-    let host = host.map(host_value).transpose()?;
+    if let Some(host) = host {
+        let parsed = Authority::try_from(host.as_bytes());
+        sound(&parsed.map_err(|_| bad("the Host header is not a host name and port"))?)?;
+    }
     match (parts.uri.authority(), host) {
-        (Some(target), Some(_)) => sound(target.clone()),
+        (Some(_), None) if parts.version < Version::HTTP_2 => Err(bad("no Host header")),
         // HTTP/2 has `:authority` for it.
-        (Some(target), None) if parts.version >= Version::HTTP_2 => sound(target.clone()),
-        (None, Some(host)) => Ok(host),
-        (_, None) => Err(bad("no Host header")),
+        (Some(target), _) => {
+            sound(target)?;
+            HeaderValue::from_str(target.as_str())
+                .map_err(|_| bad("the Host header holds bytes that no host name has"))
+        }
+        (None, Some(host)) => Ok(host.clone()),
+        (None, None) => Err(bad("no Host header")),
     }
 }
 
-fn host_value(value: &HeaderValue) -> Result<Authority, Fault> {
-    let parsed = Authority::try_from(value.as_bytes());
-    parsed.map_err(|_| bad("the Host header is not a host name and port")).and_then(sound)
-}
-
 /// A host, maybe a port, nothing else.
-fn sound(authority: Authority) -> Result<Authority, Fault> {
+fn sound(authority: &Authority) -> Result<(), Fault> {
     if authority.as_str().contains('@') {
         return Err(bad("the target holds a user name or a password"));
     }
@@ -196,7 +198,7 @@ fn sound(authority: Authority) -> Result<Authority, Fault> {
     if authority.host().is_empty() || !port_is_good {
         return Err(bad("the Host header is not a host name and port"));
     }
-    Ok(authority)
+    Ok(())
 }
 
 /// The target in origin form.
@@ -306,19 +308,17 @@ fn strip_ours(headers: &mut HeaderMap) {
 fn forwarded(headers: &mut HeaderMap, peer: &Peer, proto: Option<HeaderValue>, mut chain: Vec<u8>) {
     let seen = HeaderValue::from_static(if peer.tls.is_some() { "https" } else { "http" });
     headers.insert(X_FORWARDED_PROTO, proto.unwrap_or(seen));
-    if let Some(address) = peer.address().and_then(|address| address_value(address.ip())) {
+    if let Some(address) = peer.address() {
         if !chain.is_empty() {
             chain.extend_from_slice(b", ");
         }
-        chain.extend_from_slice(address.as_bytes());
+        chain.reserve(ADDRESS_MAX);
+        // Into memory: it cannot fail.
+        let _ = write!(chain, "{}", address.ip());
     }
     if let Some(chain) = HeaderValue::from_bytes(&chain).ok().filter(|chain| !chain.is_empty()) {
         headers.insert(X_FORWARDED_FOR, chain);
     }
-}
-
-fn address_value(address: IpAddr) -> Option<HeaderValue> {
-    HeaderValue::try_from(address.to_string()).ok()
 }
 
 /// The members of a comma-separated header, over all its lines.

@@ -50,7 +50,7 @@ pub struct Tenants {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Scope {
     bytes: [u8; 32],
-    tenant: [u8; 16],
+    tenant: Arc<str>,
 }
 
 // === impl Tenants ===
@@ -92,11 +92,18 @@ impl Tenants {
         if pairs.is_empty() {
             pairs.push(("", address.as_bytes()));
         }
-        let Scope { tenant: [a, b, c, d, e, f, g, h, ..], .. } = self.hash("principal", &pairs);
+        let [a, b, c, d, e, f, g, h, ..] = *self.digest("principal", &pairs).as_bytes();
         Principal(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
     }
 
     fn hash(&self, rule: &str, pairs: &[(&str, &[u8])]) -> Scope {
+        let digest = self.digest(rule, pairs);
+        // Half of it, in a name that people copy.
+        let tenant = digest.to_hex().as_str().split_at(32).0.into();
+        Scope { bytes: *digest.as_bytes(), tenant }
+    }
+
+    fn digest(&self, rule: &str, pairs: &[(&str, &[u8])]) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         framed(&mut hasher, b"reprise scope 1");
         framed(&mut hasher, rule.as_bytes());
@@ -104,10 +111,7 @@ impl Tenants {
             framed(&mut hasher, name.as_bytes());
             framed(&mut hasher, value);
         }
-        let bytes = *hasher.finalize().as_bytes();
-        let mut tenant = [0; 16];
-        tenant.copy_from_slice(&bytes[..16]);
-        Scope { bytes, tenant }
+        hasher.finalize()
     }
 }
 
@@ -155,7 +159,7 @@ fn bears_a_mark(name: &[u8]) -> bool {
 impl Scope {
     /// The tenant's public name, 32 hexadecimal digits: the same in all its namespaces.
     pub fn tenant(&self) -> Arc<str> {
-        format!("{:032x}", u128::from_be_bytes(self.tenant)).into()
+        self.tenant.clone()
     }
 
     /// A compartment of this scope. Different names never share answers, nor does a namespace with
@@ -165,7 +169,7 @@ impl Scope {
         let mut hasher = blake3::Hasher::new_keyed(&self.bytes);
         framed(&mut hasher, b"reprise namespace 1");
         framed(&mut hasher, name.as_bytes());
-        Self { bytes: *hasher.finalize().as_bytes(), tenant: self.tenant }
+        Self { bytes: *hasher.finalize().as_bytes(), tenant: self.tenant.clone() }
     }
 
     /// For hashing into keys. Two scopes are the same exactly when these are.

@@ -1,7 +1,7 @@
 //! The id that ties a client's log to ours.
 
 use std::{
-    fmt,
+    fmt::{self, Write as _},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,6 +9,8 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::Line;
 
 /// The header that carries it, both ways.
 pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -66,7 +68,10 @@ impl RequestIds {
     fn fresh(&self) -> RequestId {
         let count = self.next.fetch_add(1, Ordering::Relaxed);
         let [high, low] = self.seeds.map(|seed| mix(seed.wrapping_add(count)));
-        RequestId(format!("{high:016x}{low:016x}").into())
+        let mut id = Line::default();
+        // It cannot fail: a line is a piece of the stack.
+        let _ = write!(id, "{high:016x}{low:016x}");
+        RequestId(String::from_utf8_lossy(id.as_bytes()).into())
     }
 }
 

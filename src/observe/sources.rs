@@ -118,6 +118,8 @@ pub struct EmbedReport {
     pub queue_max: u64,
     /// Texts by what became of them: closed names.
     pub texts: BTreeMap<&'static str, u64>,
+    /// Texts that needed none of it: their vector was remembered.
+    pub remembered_total: u64,
     /// Time that answers took, queueing included.
     pub seconds_total: f64,
     /// What is wrong with it, while it is: its tier is off then.
@@ -135,6 +137,10 @@ pub struct UpstreamReport {
     pub failovers_total: u64,
     /// Exchanges that a second replica was asked for because the first was slow.
     pub hedges_total: u64,
+    /// Calls that began before their lookup had ended.
+    pub speculated_total: u64,
+    /// Those of them that a hit made unwanted, or whose client left.
+    pub speculated_in_vain_total: u64,
     /// Requests that wait in line for their turn.
     pub waiting: u64,
     /// Requests that were refused a turn.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::time::Instant;
 
+use super::Line;
+
 /// A stage of a request, in the order in which they happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
@@ -20,7 +22,8 @@ pub enum Stage {
     Search,
     /// Guards and verdict on the neighbours.
     Verdict,
-    /// Waiting to be let through to the upstream.
+    /// Waiting to be let through to the upstream. Of this and the next two, where the call began
+    /// beside the lookup: what was waited for after it.
     Queue,
     /// A connection to the upstream (TCP, TLS), where one had to be made.
     Connect,
@@ -143,39 +146,26 @@ impl Stages {
     /// Only stages that happened; `total` is the time up to now while the request still runs.
     pub fn server_timing(&self) -> HeaderValue {
         let total = self.get(Stage::Total).unwrap_or_else(|| self.elapsed());
-        let mut text = Vec::with_capacity(192);
+        let mut text = Line::default();
         for (stage, span) in self.iter().filter(|(stage, _)| *stage != Stage::Total) {
             push_metric(&mut text, stage, span);
         }
         push_metric(&mut text, Stage::Total, total);
-        // Letters, digits and `;=., ` only: always a valid header value.
-        HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+        text.header()
     }
 }
 
-/// Appends `, name;dur=1.234`. By hand: this runs for each request, and `write!` of a float costs
-/// more than the rest of the header together.
-fn push_metric(text: &mut Vec<u8>, stage: Stage, span: Duration) {
+/// Appends `, name;dur=1.234`.
+fn push_metric(text: &mut Line, stage: Stage, span: Duration) {
     if !text.is_empty() {
-        text.extend_from_slice(b", ");
+        text.push(b", ");
     }
-    text.extend_from_slice(stage.name().as_bytes());
-    text.extend_from_slice(b";dur=");
+    text.push(stage.name().as_bytes());
+    text.push(b";dur=");
     let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-    push_number(text, micros / 1000, 1);
-    text.push(b'.');
-    push_number(text, micros % 1000, 3);
-}
-
-/// Appends `number` in decimal, padded with zeros to `width`.
-fn push_number(text: &mut Vec<u8>, mut number: u64, width: usize) {
-    const DIGITS: &[u8; 10] = b"0123456789";
-    let start = text.len();
-    while number > 0 || text.len() - start < width {
-        text.push(DIGITS[(number % 10) as usize]);
-        number /= 10;
-    }
-    text[start..].reverse();
+    text.number(micros / 1000, 1);
+    text.push(b".");
+    text.number(micros % 1000, 3);
 }
 
 #[cfg(test)]
@@ -246,10 +236,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_duration_is_written_in_milliseconds(micros in any::<u64>()) {
-            let mut text = Vec::new();
+            let mut text = Line::default();
             push_metric(&mut text, Stage::Key, Duration::from_micros(micros));
             let expected = format!("key;dur={}.{:03}", micros / 1000, micros % 1000);
-            prop_assert_eq!(String::from_utf8(text).unwrap(), expected);
+            prop_assert_eq!(text.as_bytes(), expected.as_bytes());
         }
     }
 }

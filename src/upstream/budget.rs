@@ -1,6 +1,6 @@
 //! How many requests may be sent a second time.
 //!
-//! Both retries and hedges draw on such a budget, each on its own.
+//! Retries, hedges and calls begun ahead draw on such a budget, each on its own.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -71,6 +71,12 @@ impl Budget {
             at: now.max(saved.at),
         };
         enough
+    }
+
+    /// Puts back what [`Self::spend`] took: it was sent once after all.
+    pub(super) fn give_back(&self) {
+        let mut saved = self.saved.lock();
+        saved.retries = (saved.retries + 1.0).min(self.saved_max);
     }
 }
 

@@ -19,6 +19,7 @@ use super::{
     line::Line,
     peer::Peer,
     replica::Replica,
+    speculate::Speculation,
     tls::ClientTls,
 };
 use crate::{
@@ -97,6 +98,7 @@ pub(super) fn upstream(
         budget: Budget::for_retries(),
         hedge: Hedge::new(settings),
         line: Line::new(settings),
+        speculation: Speculation::new(settings),
         failed_over: AtomicU64::new(0),
         check,
         warm: settings.warm,

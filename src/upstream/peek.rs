@@ -49,6 +49,17 @@ impl Reply {
         Ok(self)
     }
 
+    /// Waits for the first bytes of a whole answer, so that one that breaks off right behind its
+    /// head is a failed attempt too: its client would be waiting for them anyway.
+    pub(super) async fn begun(mut self) -> Result<Self, Failure> {
+        let frame = poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx)).await;
+        if let Some(frame) = frame {
+            let frame = frame.map_err(|fault| Failure { fault, request: None })?;
+            self.body.put_back(frame);
+        }
+        Ok(self)
+    }
+
     /// The same answer as the error that it is.
     fn refused(mut self, held: VecDeque<Frame<Bytes>>) -> Self {
         let said: Bytes = held.into_iter().filter_map(|it| it.into_data().ok()).flatten().collect();

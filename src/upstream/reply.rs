@@ -49,6 +49,20 @@ pub struct Timing {
     pub first_byte: Duration,
 }
 
+impl Timing {
+    /// What is left of it for who began to wait `later` than the call began.
+    pub fn after(self, later: Duration) -> Self {
+        let rest = later.saturating_sub(self.queue);
+        let connect = self.connect.map(|span| span.saturating_sub(rest));
+        let rest = rest.saturating_sub(self.connect.unwrap_or_default());
+        Self {
+            queue: self.queue.saturating_sub(later),
+            connect,
+            first_byte: self.first_byte.saturating_sub(rest),
+        }
+    }
+}
+
 /// A response body.
 ///
 /// It times itself (`timeouts.idle`, `timeouts.lifetime`); an error is its last item. It holds its
@@ -113,6 +127,11 @@ impl ReplyBody {
         if matches!(self.source, Source::Ended) {
             self.flight = None;
         }
+    }
+
+    /// The reader shall get this first.
+    pub(super) fn put_back(&mut self, frame: Frame<Bytes>) {
+        self.held.push_front(frame);
     }
 
     /// It was an error: `words` are what is left of this body, and its connection is closed.

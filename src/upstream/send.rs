@@ -195,15 +195,18 @@ impl Upstream {
 }
 
 impl Exchange<'_> {
-    /// Asks one replica, up to its head, or to its first event where that can be heard.
+    /// Asks one replica, up to its head; of a call, up to its first event or byte.
     async fn with(&self, pick: Pick<'_>, request: Request<Upload>) -> Result<Reply, Failure> {
         let replica = pick.replica;
-        let ears = self.call.and_then(|call| call.ears);
-        let measure = if ears.is_some() { Measure::Token } else { Measure::Head };
+        let hears = self.call.is_some_and(|call| call.ears.is_some());
+        let measure = if hears { Measure::Token } else { Measure::Head };
         let asked = replica.exchange(request, &self.path, self.began, pick.branch, measure);
         let reply = asked.await?;
-        match ears.filter(|_| reply.head.status.is_success()) {
-            Some((dialect, shape)) => reply.heard(dialect.listener(shape)).await,
+        match self.call.filter(|_| reply.head.status.is_success()) {
+            Some(Call { ears: Some((dialect, shape)), .. }) => {
+                reply.heard(dialect.listener(shape)).await
+            }
+            Some(_) => reply.begun().await,
             None => Ok(reply),
         }
     }

@@ -9,9 +9,10 @@ use std::{
 };
 
 use reprise::{
+    cache::Mark,
     embed::Embedder as _,
     store::{
-        Selector, VectorStore,
+        EntryId, Selector, VectorStore,
         collection::Collection,
         meta::Meta,
         milvus::{Milvus, MilvusOptions},
@@ -25,13 +26,13 @@ use tokio::{
 
 use crate::{
     client::Ask,
-    origin::Origin,
+    origin::{Origin, Reply},
     proxy::{Proxy, Setup, eventually, patiently},
     talk,
     words::Words,
 };
 
-/// What every replica sees of a purge, at the latest.
+/// What every replica sees of a purge or a mark, at the latest.
 const PURGED_WITHIN: Duration = Duration::from_secs(2);
 
 fn server() -> Option<String> {
@@ -59,10 +60,20 @@ async fn store(url: &str, prefix: &str, words: &Words, lookup: Duration) -> Arc<
 }
 
 async fn replica(origin: &Origin, url: &str, prefix: &str, words: &Arc<Words>) -> Proxy {
+    replica_by("threshold", origin, url, prefix, words).await
+}
+
+async fn replica_by(
+    policy: &str,
+    origin: &Origin,
+    url: &str,
+    prefix: &str,
+    words: &Arc<Words>,
+) -> Proxy {
     let store = store(url, prefix, words, Duration::from_secs(5)).await;
     Setup::new(origin)
         .with("cache.semantic.lookup_deadline = \"5s\"\ncache.semantic.guards = []")
-        .with("cache.semantic.policy = \"threshold\"")
+        .with(&format!("cache.semantic.policy = \"{policy}\""))
         .keeping(store, words)
         .open()
         .await
@@ -99,6 +110,68 @@ async fn what_one_proxy_stored_another_hits_and_what_one_purges_is_gone_on_the_o
     assert_eq!(origin.calls(), 2);
     one.stop().await;
     other.stop().await;
+}
+
+/// What only one replica learned to be a key of an answer goes with it, whoever marks it and wherever it
+/// is remembered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_at_one_proxy_takes_out_what_another_learned_to_say_the_same() {
+    let Some(url) = server() else { return };
+    let (prefix, words) = (prefix(), Words::new());
+    let origin =
+        Origin::start(|_, _| Reply::json(talk::whole("Press the red button twice.", "stop"))).await;
+    let open = || replica_by("verified", &origin, &url, &prefix, &words);
+    let (one, other, third) = (open().await, open().await, open().await);
+    let elder = Ask::chat("how do I reset the password of my account");
+    // Nine words of ten: another key. The same words: one that is not worth a vector.
+    let younger =
+        ["how do I reset the password of my mailbox", "of my account how do I reset the password"];
+    let younger = younger.map(Ask::chat);
+
+    let id: EntryId = one.send(&elder).await.header("x-reprise-entry").parse().unwrap();
+    one.written(1).await;
+    for (at, ask) in younger.iter().enumerate() {
+        assert_eq!(other.send(ask).await.x_cache(), "MISS", "nothing is believed yet");
+        other.written(1 + at as u64).await;
+        assert_eq!(third.send(ask).await.x_cache(), "HIT");
+    }
+    assert!(other.house().cache.verdict_report().wrong_hits[0].labels > 0.0);
+
+    assert!(one.house().cache.mark(id, Mark::Wrong).await.unwrap().is_some());
+    let marked = Instant::now();
+    for proxy in [&one, &other, &third] {
+        for ask in std::iter::once(&elder).chain(&younger) {
+            let only = ask.clone().header("cache-control", "only-if-cached");
+            while proxy.send(&only).await.status != 504 {
+                assert!(marked.elapsed() < PURGED_WITHIN, "still served");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+    for proxy in [one, other, third] {
+        proxy.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_begins_takes_over_what_a_replica_learned_that_has_stopped() {
+    let Some(url) = server() else { return };
+    let (prefix, words) = (prefix(), Words::new());
+    let origin =
+        Origin::start(|_, _| Reply::json(talk::whole("Press the red button twice.", "stop"))).await;
+    let labels = |proxy: &Proxy| proxy.house().cache.verdict_report().wrong_hits[0].labels;
+    let one = replica_by("verified", &origin, &url, &prefix, &words).await;
+    let asked = ["account", "mailbox", "router", "laptop"];
+    for (at, thing) in asked.iter().enumerate() {
+        one.send(&Ask::chat(&format!("how do I reset the password of my {thing}"))).await;
+        one.written(1 + at as u64).await;
+    }
+    let learned = labels(&one);
+    assert!(learned >= 3.0, "{learned}");
+    one.stop().await;
+    let later = replica_by("verified", &origin, &url, &prefix, &words).await;
+    eventually("it takes over", || labels(&later) == learned).await;
+    later.stop().await;
 }
 
 /// A replica that was away writes nothing behind the back of a purge that it has not heard of.

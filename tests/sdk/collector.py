@@ -13,6 +13,8 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 
 import rig
 
+#: Every collector of the run.
+ALL: list[Received] = []
 
 @dataclasses.dataclass(frozen=True)
 class Span:
@@ -41,6 +43,7 @@ class Received:
         self.spans: list[Span] = []
         self.headers: list[dict[str, str]] = []
         self.lock = threading.Lock()
+        ALL.append(self)
 
     def add(self, request: Any, headers: dict[str, str]) -> None:
         with self.lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import os
 import pathlib
 import resource
@@ -15,8 +16,10 @@ import httpx2
 import openai
 import pytest
 
+import collector
 import contract
 import dialect
+import ledger
 import rig
 
 #: Set to run what needs only the simulated server, before there is a proxy to test.
@@ -79,12 +82,20 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_leaks() -> Iterator[None]:
-    """After the whole run: no log of any proxy holds a credential or a prompt of these tests."""
+    """After the whole run: no log, page, trace or refusal of any proxy holds a credential or a prompt
+    of any client."""
+    ledger.listen()
+    received = collector.Http()
+    rig.COLLECTOR = received.url
     yield
-    for log in rig.LOGS:
-        text = log.read_text(errors="replace") if log.exists() else ""
-        for secret in ["Bearer sk-", "sk-one", "sk-two", "helpful bank clerk"]:
-            assert secret not in text, f"{secret!r} in {log}"
+    received.stop()
+    spans = [span for one in collector.ALL for span in one.spans]
+    found = ledger.leaks(json.dumps([dataclasses.asdict(span) for span in spans], default=str))
+    assert not found, found[:20]
+    print(
+        f"nothing leaked: {len(ledger.credentials)} credentials and {len(ledger.fragments)} pieces of prompts in "
+        f"{len(ledger.logs)} logs, {len(ledger.pages)} pages and {len(spans)} spans"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -97,8 +108,9 @@ def sim() -> Iterator[rig.Simulated]:
 
 @pytest.fixture(scope="session")
 def proxy(sim: rig.Simulated, tmp_path_factory: pytest.TempPathFactory) -> Iterator[rig.Reprise]:
-    """The proxy in front of it, with the default configuration."""
-    proxy = rig.Reprise(sim.url, tmp_path_factory.mktemp("reprise"))
+    """The proxy in front of it, with the default configuration, which sends no traces."""
+    untraced = {"telemetry.otlp_endpoint": ""}
+    proxy = rig.Reprise(sim.url, tmp_path_factory.mktemp("reprise"), untraced)
     yield proxy
     proxy.stop()
 

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 import httpx2
 
+import ledger
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 T = TypeVar("T")
 
@@ -82,8 +84,8 @@ class Simulated:
         self.process.stdout.close()
 
 
-#: The log of every proxy that was started with default logging.
-LOGS: list[pathlib.Path] = []
+#: Address of who receives every request's trace of each proxy that says nothing of traces: set by conftest.
+COLLECTOR = ""
 
 
 class Reprise:
@@ -106,7 +108,7 @@ class Reprise:
         self.log = folder / "reprise.log"
         self.folder = folder
         if "log.prompts" not in (settings or {}) and "prompts" not in (config or ""):
-            LOGS.append(self.log)
+            ledger.logs.append(self.log)
         keys = {
             "listen.https": f"127.0.0.1:{ports[2]}",
             "listen.unix": str(self.unix),
@@ -117,6 +119,10 @@ class Reprise:
             "cache.semantic.audit": "0",
             **(settings or {}),
         }
+        if COLLECTOR and not any("telemetry" in text for text in [*keys, config or ""]):
+            keys["telemetry.otlp_endpoint"] = COLLECTOR
+            keys["telemetry.protocol"] = "http"
+            keys["telemetry.sample"] = "1"
         environment = {k: v for k, v in os.environ.items() if not k.startswith("REPRISE__")}
         for key, value in keys.items():
             environment["REPRISE__" + key.upper().replace(".", "__")] = value
@@ -165,6 +171,7 @@ class Reprise:
     def stop(self) -> None:
         """Stops it as an init system would, and insists on a clean end."""
         if self.process.poll() is None:
+            ledger.look(self.admin, self.folder.name)
             self.terminate()
             code = self.wait()
             assert code == 0, f"exit code {code} after SIGTERM:\n{self.output()}"
@@ -172,6 +179,7 @@ class Reprise:
 
     def kill(self) -> None:
         if self.process.poll() is None:
+            ledger.look(self.admin, self.folder.name)
             self.process.kill()
             self.process.wait()
         self.admin.close()

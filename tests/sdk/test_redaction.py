@@ -1,7 +1,7 @@
 """Nobody reads a client's secrets in what Reprise says of itself.
 
-`conftest.nothing_leaks` looks for them in the logs of every proxy of the whole run; here they are
-looked for where a run does not leave a file: error bodies, the admin API, metrics.
+`conftest.nothing_leaks` looks for everything that any client of the whole run said; here are the places
+where a secret could hide that no other test sends one to.
 """
 
 from __future__ import annotations

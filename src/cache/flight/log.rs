@@ -231,14 +231,14 @@ impl Writer {
         state.wake_readers();
     }
 
-    /// The whole body so far, in one piece; `None` if it is no longer all there.
+    /// The whole body so far, in one piece of just its length; `None` if it is no longer all there.
+    ///
+    /// Always a copy: a chunk is a slice of the connection's read buffer, and who keeps it keeps all of
+    /// that, 8 KiB and more for an answer of some hundred bytes.
     pub fn body(&self) -> Option<Bytes> {
         let state = self.log.state.lock();
         if !state.recording {
             return None;
-        }
-        if state.chunks.len() == 1 {
-            return state.chunks.front().cloned();
         }
         let mut body = Vec::with_capacity(state.bytes);
         state.chunks.iter().for_each(|chunk| body.extend_from_slice(chunk));
@@ -346,6 +346,19 @@ mod tests {
         assert_eq!(budget.used(), 13);
         drop(log);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_kept_body_does_not_keep_the_buffer_that_it_came_in() {
+        let (writer, _) = writer(1 << 20);
+        let buffer = Bytes::from(vec![7; 64 << 10]);
+        let weak = buffer.slice(..100);
+        drop(buffer);
+        writer.push(weak);
+        let body = writer.body().unwrap();
+        drop(writer);
+        let body = body.try_into_mut().expect("nobody else holds it");
+        assert_eq!((body.len(), body.capacity()), (100, 100));
     }
 
     #[tokio::test]

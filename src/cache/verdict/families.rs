@@ -44,10 +44,12 @@ impl Families {
         at
     }
 
-    /// Makes two answers kin. The elder of the first stays eldest.
+    /// Makes two answers kin. The elder of the first stays eldest. A barred family neither takes a
+    /// free one with it nor is freed by it: what is generated anew after a mark keeps its name.
     pub fn join(&mut self, elder: AnswerId, younger: AnswerId) {
         let (root, other) = (self.eldest(elder), self.eldest(younger));
-        if root != other && self.elder.len() < MOST_MEMBERS {
+        let barred = |root: &AnswerId| self.quarantined.contains(root);
+        if root != other && barred(&root) == barred(&other) && self.elder.len() < MOST_MEMBERS {
             self.elder.insert(other, root);
         }
     }
@@ -116,6 +118,26 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn who_is_barred_stays_barred_and_bars_nobody_later(
+            steps in proptest::collection::vec((0u128..12, 0u128..12, any::<bool>()), 0..40),
+        ) {
+            let mut families = Families::default();
+            for (a, b, mark) in steps {
+                let barred = |families: &Families| -> Vec<bool> {
+                    (0..12).map(|n| families.is_quarantined(AnswerId(n))).collect()
+                };
+                let before = barred(&families);
+                if mark {
+                    families.quarantine(AnswerId(a));
+                    prop_assert!(before.iter().zip(barred(&families)).all(|(was, is)| !was || is));
+                } else {
+                    families.join(AnswerId(a), AnswerId(b));
+                    prop_assert_eq!(before, barred(&families));
+                }
+            }
+        }
+
         #[test]
         fn joining_is_an_equivalence(pairs in proptest::collection::vec((0u128..20, 0u128..20), 0..40)) {
             let mut families = Families::default();

@@ -48,15 +48,19 @@ impl View {
     }
 
     pub(super) fn draw(&self, frame: &mut Frame<'_>) {
+        let area = frame.area();
+        // All of it fits the usual 24 lines; a lower window goes without what is less urgent.
+        let bordered = if area.height >= 28 { 3 } else { 1 };
+        let halves = if area.height >= 24 { 7 } else { 0 };
         let rows = Layout::vertical([
             Constraint::Length(1),
-            Constraint::Length(3),
+            Constraint::Length(bordered),
             Constraint::Length(10),
-            Constraint::Length(9),
-            Constraint::Min(3),
+            Constraint::Length(halves),
+            Constraint::Min(4),
             Constraint::Length(1),
         ])
-        .split(frame.area());
+        .split(area);
         self.head(frame, rows[0]);
         self.hit_rate(frame, rows[1]);
         self.outcomes(frame, rows[2]);
@@ -83,11 +87,13 @@ impl View {
 
     fn hit_rate(&self, frame: &mut Frame<'_>, area: Rect) {
         let rate = self.now["hit_rate"].as_f64().unwrap_or(0.0).clamp(0.0, 1.0);
-        let gauge = Gauge::default()
-            .block(Block::bordered().title(" hit rate "))
+        let mut gauge = Gauge::default()
             .gauge_style(Style::new().fg(Color::Green))
             .ratio(rate)
-            .label(format!("{:.1} %", rate * 100.0));
+            .label(format!("hit rate {:.1} %", rate * 100.0));
+        if area.height > 1 {
+            gauge = gauge.block(Block::bordered());
+        }
         frame.render_widget(gauge, area);
     }
 
@@ -105,7 +111,7 @@ impl View {
                 Cell::from(ms(&first["p50_ms"])),
             ])
         });
-        let widths = [14, 11, 9, 10, 10, 10, 12].map(Constraint::Length);
+        let widths = [13, 10, 8, 9, 9, 9, 10].map(Constraint::Length);
         let table = Table::new(rows, widths)
             .header(
                 Row::new(["outcome", "requests", "per s", "p50", "p95", "p99", "first p50"])
@@ -227,6 +233,19 @@ mod tests {
         view.lost("no answer".into());
         assert!(drawn(&view).contains("no answer"));
         assert_eq!(view.rates, [0.0; 7]);
+    }
+
+    #[test]
+    fn the_usual_terminal_shows_all_of_it() {
+        let observer = crate::observe::tests::observer();
+        let stats = serde_json::to_value(observer.stats(&crate::observe::tests::Rooms)).unwrap();
+        let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+        let view = View::new("http://here".into(), stats);
+        terminal.draw(|frame| view.draw(frame)).unwrap();
+        let screen = terminal.backend().to_string();
+        for word in ["hit rate", "hit_semantic ", "error", "post_processing", "money", "http://a"] {
+            assert!(screen.contains(word), "{word}\n{screen}");
+        }
     }
 
     #[test]

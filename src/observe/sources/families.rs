@@ -107,6 +107,8 @@ fn embed(out: &mut Sampled, report: &EmbedReport) -> Done {
         &["result"],
         report.texts.iter().map(|(name, count)| (vec![(*name).to_owned()], *count as f64)),
     )?;
+    let help = "Texts whose vector was remembered: they were not embedded.";
+    out.counter("reprise_embed_remembered_total", help, report.remembered_total)?;
     let help = "Time that the embedder's answers took, queueing included.";
     let seconds = [(Vec::new(), report.seconds_total)];
     out.labelled(Family::Counter, "reprise_embed_seconds_total", help, &[], seconds)?;
@@ -137,6 +139,13 @@ fn upstreams(out: &mut Sampled, reports: &[UpstreamReport]) -> Done {
     let help = "Exchanges that a second replica was asked for because the first was slow.";
     let values = whole(|upstream| upstream.hedges_total);
     out.labelled(Family::Counter, "reprise_upstream_hedges_total", help, &["route"], values)?;
+    let help = "Calls that began before their lookup had ended.";
+    let values = whole(|upstream| upstream.speculated_total);
+    out.labelled(Family::Counter, "reprise_upstream_speculated_total", help, &["route"], values)?;
+    let help = "Calls that began before their lookup had ended, and were in vain.";
+    let name = "reprise_upstream_speculated_in_vain_total";
+    let values = whole(|upstream| upstream.speculated_in_vain_total);
+    out.labelled(Family::Counter, name, help, &["route"], values)?;
     let help = "Requests that wait in line for their turn at the upstream.";
     let values = whole(|upstream| upstream.waiting);
     out.labelled(Family::Gauge, "reprise_upstream_queue", help, &["route"], values)?;

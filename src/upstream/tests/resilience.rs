@@ -1,6 +1,6 @@
 //! Several replicas, some of them in trouble.
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{cell::Cell, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, StatusCode, uri::PathAndQuery};
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     fault::{Kind, Retry},
-    upstream::{Branch, Outgoing, Standing},
+    upstream::{Branch, Call, Outgoing, Standing},
 };
 
 #[tokio::test]
@@ -64,6 +64,31 @@ async fn a_streamed_body_is_not_sent_twice() {
     assert_eq!(reply.head.status, StatusCode::TOO_MANY_REQUESTS);
     let asked: usize = origins.iter().map(|origin| origin.asked.load(Relaxed)).sum();
     assert_eq!(asked, 1);
+}
+
+#[tokio::test]
+async fn a_call_whose_answer_ends_right_behind_its_head_is_asked_elsewhere() {
+    let (mortal, steady) = (Origin::bind().await, Origin::bind().await);
+    let (_all, upstream) = open(&config(&[mortal.url(), steady.url()]));
+    let steady = steady.answering("200 OK", "steady");
+    let call = Call { tenant: "", prefix: None, ears: None };
+    let died = Cell::new(false);
+    let asking = async {
+        // Whichever is picked first: the other one is, before long.
+        while !died.get() {
+            let head = head(Method::POST, "/");
+            let reply = upstream.call(head, Bytes::from_static(b"x"), call).await.unwrap();
+            assert_eq!(text(reply).await, "steady");
+        }
+    };
+    let dying = async {
+        let mut line = mortal.accept().await;
+        line.request().await;
+        line.say("HTTP/1.1 200 OK\r\ncontent-length: 104\r\n\r\n").await;
+        died.set(true);
+    };
+    join!(asking, dying);
+    assert!(steady.asked.load(Relaxed) > 0);
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ impl Namespace {
             return Placement::Own;
         };
         if contender.similarity > REDUNDANT {
-            return Placement::Redundant;
+            return Placement::Redundant(contender.answer);
         }
         if self.memory.families.add_alias(contender.answer) {
             Placement::Alias(contender.answer)
@@ -72,10 +72,13 @@ impl Namespace {
     }
 
     /// A user says that a served answer was wrong: its family is served no more, and counts as
-    /// wrong however similar.
+    /// wrong however similar. Once: a mark is heard again from other replicas and after a restart.
     pub fn reject(&mut self, answer: AnswerId) {
         /// Above what any neighbourhood reaches.
         const SURE: f32 = 1.6;
+        if self.is_quarantined(answer) {
+            return;
+        }
         let family = self.memory.families.eldest(answer);
         self.memory.families.quarantine(answer);
         match &mut self.memory.state {

@@ -16,6 +16,8 @@ pub struct NamespaceReport {
     pub audited: f64,
     /// Those of them that were wrong, as the judge said.
     pub wrong: f64,
+    /// Labels that what is believed rests on.
+    pub labels: f64,
     /// Namespaces in this report.
     pub namespaces: u64,
     /// Those of them that serve exact repeats only.
@@ -28,6 +30,7 @@ impl NamespaceReport {
         self.would_be += other.would_be;
         self.audited += other.audited;
         self.wrong += other.wrong;
+        self.labels += other.labels;
         self.namespaces += other.namespaces;
         self.exact_only += other.exact_only;
     }
@@ -47,6 +50,7 @@ impl Namespace {
             would_be: self.memory.would_be,
             audited: self.memory.audited,
             wrong: self.memory.wrong,
+            labels: self.labels(),
             namespaces: 1,
             exact_only: u64::from(self.trust() == Trust::ExactOnly),
         }

@@ -131,7 +131,7 @@ fn keys_are_capped_and_redundant_ones_refused() {
     assert_eq!(placements.iter().filter(|p| **p == Placement::Alias(AnswerId(1))).count(), 15);
     assert_eq!(placements[16], Placement::Kin(AnswerId(1)));
     let decision = space.decide(&question, &[near(1, 0.995, "Reset my account password")], NEVER);
-    assert_eq!(space.learn(&decision, &same), Placement::Redundant);
+    assert_eq!(space.learn(&decision, &same), Placement::Redundant(AnswerId(1)));
 }
 
 #[test]
@@ -156,6 +156,15 @@ fn a_rejected_answer_and_its_kin_are_served_no_more() {
         assert_eq!(decision.ruling, Ruling::NoNeighbour);
         assert!(space.is_quarantined(AnswerId(answer)));
     }
+}
+
+#[test]
+fn a_mark_that_is_heard_again_teaches_nothing_more() {
+    let mut space = trained(0.05, 40);
+    space.reject(AnswerId(3));
+    let once = space.labels();
+    space.reject(AnswerId(3));
+    assert_eq!(space.labels(), once);
 }
 
 #[test]

@@ -1,0 +1,111 @@
+//! The lookup past the memory tier, and the call to the upstream that may run beside it.
+//!
+//! Where a hit is unlikely (`upstream.speculate`) the call begins with the embedding. A hit drops it, which
+//! closes its connection or resets its stream; nothing of what it may have said is looked at. Everything
+//! else goes on with it as if it had begun after the lookup.
+
+use std::pin::pin;
+
+use futures_util::future::BoxFuture;
+use tokio::{sync::Notify, time::Instant};
+
+use super::journey::{AnswerHead, Errand, ask};
+use crate::{
+    cache::{HitKind, flight::Lead, semantic::Search},
+    fault::Fault,
+    upstream::{Looked, Reply, Stake},
+};
+
+/// A call that began before the lookup beside it ended. Dropped, it is stopped and counts as in vain.
+pub(super) struct Ahead<'e> {
+    call: Call<'e>,
+    began: Instant,
+    stake: Stake,
+}
+
+enum Call<'e> {
+    Running(BoxFuture<'e, Result<Reply, Fault>>),
+    Answered(Box<Result<Reply, Fault>>),
+}
+
+impl Call<'_> {
+    /// The answer, when it comes; never a second one.
+    async fn answered(&mut self) -> Result<Reply, Fault> {
+        match self {
+            Self::Running(call) => call.await,
+            Self::Answered(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// What the upstream says, and since when it was asked.
+///
+/// A call that ran beside the lookup is timed from its end: the stages of a request sum to its total, and
+/// what was waited for twice at once is told as the lookup's.
+pub(super) async fn reply(
+    errand: &Errand,
+    ahead: Option<Ahead<'_>>,
+) -> (Result<Reply, Fault>, Instant) {
+    let Some(Ahead { call, began, stake }) = ahead else {
+        let began = Instant::now();
+        return (ask(errand).await, began);
+    };
+    stake.wanted();
+    let beside = began.elapsed();
+    let reply = match call {
+        Call::Running(call) => call.await,
+        Call::Answered(reply) => *reply,
+    };
+    let timed = |reply: Reply| Reply { timing: reply.timing.after(beside), ..reply };
+    (reply.map(timed), began)
+}
+
+/// The lookup alone.
+pub(super) async fn lookup(errand: &Errand) -> Search<'_> {
+    let cache = &errand.house.cache;
+    cache.search(&errand.key, &errand.prompt, &errand.plan, &Notify::const_new()).await
+}
+
+/// The lookup with what was begun beside it; `None` when nobody wants either any more.
+pub(super) async fn lookup_with_call<'e>(
+    errand: &'e Errand,
+    lead: &Lead<AnswerHead>,
+) -> Option<(Search<'e>, Option<Ahead<'e>>)> {
+    let (upstream, tenant) = (&errand.upstream, &errand.key.tenant);
+    let by_meaning = Notify::const_new();
+    let cache = &errand.house.cache;
+    let mut search = pin!(cache.search(&errand.key, &errand.prompt, &errand.plan, &by_meaning));
+    tokio::select! {
+        biased;
+        search = search.as_mut() => return Some((search, None)),
+        () = by_meaning.notified() => {}
+    }
+    let Some(stake) = upstream.stake(tenant) else {
+        let search = search.await;
+        upstream.looked(tenant, looked(&search));
+        return Some((search, None));
+    };
+    let began = Instant::now();
+    let mut call = Call::Running(Box::pin(ask(errand)));
+    let patient = errand.house.config.cache.finish_abandoned;
+    let search = loop {
+        tokio::select! {
+            biased;
+            () = lead.deserted(), if !patient => return None,
+            search = search.as_mut() => break search,
+            answer = call.answered() => call = Call::Answered(Box::new(answer)),
+        }
+    };
+    let looked = looked(&search);
+    upstream.looked(tenant, looked);
+    let ahead = Ahead { call, began, stake };
+    // A hit drops the call.
+    Some((search, (looked == Looked::Miss).then_some(ahead)))
+}
+
+fn looked(search: &Search<'_>) -> Looked {
+    match &search.outcome {
+        Ok(hit) if matches!(hit.kind, HitKind::Semantic { .. }) => Looked::Hit,
+        Ok(_) | Err(_) => Looked::Miss,
+    }
+}
