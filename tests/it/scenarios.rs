@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use crate::{
-    client::{self, Answer, Ask, Http2, Live},
+    client::{self, Answer, Ask, Http2, Live, is_reset},
     origin::{Gate, Origin, Reply, Seen, Step},
     proxy::{Proxy, Setup, eventually, patiently},
     talk,
@@ -44,14 +44,15 @@ impl Client {
         }
     }
 
+    async fn open(&self, ask: &Ask) -> Result<Live, hyper::Error> {
+        match self {
+            Self::Http1(address) => client::open(*address, ask).await,
+            Self::Http2(connection) => connection.open(ask).await,
+        }
+    }
+
     async fn live(&self, ask: &Ask) -> Live {
-        let opened = async {
-            match self {
-                Self::Http1(address) => client::open(*address, ask).await,
-                Self::Http2(connection) => connection.open(ask).await,
-            }
-        };
-        patiently(opened).await.unwrap()
+        patiently(self.open(ask)).await.unwrap()
     }
 
     async fn send(&self, ask: &Ask) -> Answer {
@@ -336,8 +337,13 @@ async fn a_premature_end_is_never_kept() {
         let broken = row.client.send(&Ask::stream("why?")).await;
         assert!(!broken.text().contains("[DONE]"), "{sides:?} {broken:?}");
         assert!(!broken.complete || broken.text().contains("error"), "{sides:?} {broken:?}");
-        let short = row.client.send(&Ask::chat("why?")).await;
-        assert!(!short.complete || short.status != 200, "{sides:?} {short:?}");
+        match patiently(row.client.open(&Ask::chat("why?"))).await {
+            Ok(live) => {
+                let short = live.rest().await;
+                assert!(!short.complete || short.status != 200, "{sides:?} {short:?}");
+            }
+            Err(error) => assert!(is_reset(&error), "{sides:?} {error:?}"),
+        }
         row.proxy.landed().await;
         assert_eq!(row.client.send(&Ask::stream("why?")).await.x_cache(), "MISS", "{sides:?}");
         row.nothing_is_left().await;
