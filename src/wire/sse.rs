@@ -53,7 +53,9 @@ impl Splitter {
     /// The next bytes; `each` is called for every event that they complete.
     pub fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(Event<'_>)) {
         // One line feed at most belongs to a carriage return, also where it is a chunk by itself.
-        if self.skip_lf && let Some((first, rest)) = bytes.split_first() {
+        if self.skip_lf
+            && let Some((first, rest)) = bytes.split_first()
+        {
             self.skip_lf = false;
             if *first == b'\n' {
                 bytes = rest;
