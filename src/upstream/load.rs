@@ -136,7 +136,9 @@ impl Load {
     /// new replica is neither flooded nor shunned.
     pub(super) fn compare(&self, other: &Self) -> Ordering {
         let (mine, theirs) = (self.in_flight(), other.in_flight());
-        let (own, their) = (*self.estimate.lock(), *other.estimate.lock());
+        // One lock after the other: whoever compares the same two the other way round holds the other.
+        let own = *self.estimate.lock();
+        let their = *other.estimate.lock();
         match own.zip(their) {
             Some((own, their)) => {
                 // The cost's logarithm: it orders the same.
