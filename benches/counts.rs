@@ -204,7 +204,7 @@ fn log(iterations: u32) {
             writer.push(chunk.clone());
             black_box(reader.poll_next(&context)).is_ready();
         }
-        writer.finish(Ok(()));
+        writer.finish(Ok(None));
     }
 }
 

@@ -38,13 +38,34 @@ pub enum Embedded {
         /// How many tokens the text has (or the window plus one where counting stopped there).
         tokens: usize,
     },
-    /// The model has no word for a part of the text (an emoji, a run of a hundred letters without a
-    /// space, a script that it never saw): it sees the same placeholder for all of them, so two texts
-    /// that differ only there look the same. It is never matched by meaning.
+    /// The model has no word for a part of the text (a run of a hundred letters without a space, a
+    /// script that it never saw): it sees the same placeholder for all of them, so two texts that
+    /// differ only there look the same. It is never matched by meaning. Emoji that it has no word for
+    /// are left out instead ([`pictographs`]).
     UnknownWords {
         /// How many of its tokens are placeholders.
         unknown: usize,
     },
+}
+
+/// Emoji and dingbats, and the tags that make one flag of another: a vector may leave them out, so
+/// whoever compares texts compares these by themselves.
+pub const fn is_pictograph(c: char) -> bool {
+    matches!(c, '\u{2600}'..='\u{27bf}' | '\u{1f000}'..='\u{1faff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// The pictographs of a text as its author wrote it, in order.
+pub fn pictographs(text: &str) -> String {
+    if text.is_ascii() {
+        String::new()
+    } else {
+        text.chars().filter(|c| is_pictograph(*c)).collect()
+    }
+}
+
+/// Whether two texts show different pictographs; beside a text without any they only adorn.
+pub fn shows_other(a: &str, b: &str) -> bool {
+    !a.is_empty() && !b.is_empty() && a != b
 }
 
 /// Why there is no vector. The cache goes on without its semantic tier.

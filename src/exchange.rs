@@ -10,7 +10,6 @@ mod boarding;
 mod call;
 mod explain;
 mod forward;
-mod grpc;
 mod journey;
 mod reading;
 mod replay;
@@ -50,15 +49,15 @@ use crate::{
     front::{
         Handler, Peer,
         admission::Admission,
-        body::{BodyLimits, Room, read_whole},
+        body::{BodyLimits, Room, leave, read_whole},
         hygiene,
         quota::{Quotas, Standing},
-        tenant::Tenants,
+        tenant::{Scope, Tenants},
     },
     observe::{Observer, Outcome, RecordGuard, Stage},
     relay,
     upstream::Upstreams,
-    wire::Dialect,
+    wire::{Dialect, grpc},
 };
 
 /// The body that clients read.
@@ -127,7 +126,7 @@ impl Handler for Doorman {
             record.outcome = Outcome::Error;
             record.fault = Some(fault.kind);
             if grpc::is_call(&parts.headers) {
-                return grpc::refusal(&fault);
+                return report::grpc_refusal(&fault);
             }
             report::refusal(&fault, dialect_of(house, &parts).as_deref(), &record)
         });
@@ -161,11 +160,13 @@ async fn story(
         Err(reason) => return pass_through(house, upstream, parts, incoming, reason, record).await,
     };
     record.tenant = Some(scope.tenant());
-    if let Some(standing) = house.quotas.take(&scope.tenant(), &house.config.limits)? {
-        parts.extensions.insert(standing);
-    }
-    let control = Control::read(&parts.headers)?;
-    hygiene::strip_cache_control(&mut parts.headers);
+    let control = match terms(house, &scope, parts) {
+        Ok(control) => control,
+        Err(fault) => {
+            leave(&parts.headers, incoming).await;
+            return Err(fault);
+        }
+    };
 
     record.stages.restart_lap();
     let limits = BodyLimits::from(&house.config.limits);
@@ -245,6 +246,16 @@ async fn story(
         return only_if_cached(&errand, record).await;
     }
     board(errand, record).await
+}
+
+/// What the tenant may still ask, and what the request's headers ask of the cache.
+fn terms(house: &House, scope: &Scope, parts: &mut Parts) -> Result<Control, Fault> {
+    if let Some(standing) = house.quotas.take(&scope.tenant(), &house.config.limits)? {
+        parts.extensions.insert(standing);
+    }
+    let control = Control::read(&parts.headers)?;
+    hygiene::strip_cache_control(&mut parts.headers);
+    Ok(control)
 }
 
 // === answers from the cache ===

@@ -14,6 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use self::paced::Paced;
@@ -31,6 +32,8 @@ pub struct Body<H> {
     source: Source<H>,
     record: Option<RecordGuard>,
     end: Option<BodyEnd>,
+    /// What is still to come behind the last byte.
+    trailers: Option<HeaderMap>,
     /// The last byte that the client got.
     last: Option<u8>,
     /// Held until the client has everything.
@@ -57,8 +60,10 @@ pub struct Following<H> {
     pub reader: Reader,
     /// Keeps the flight wanted.
     pub passenger: Passenger<H>,
-    /// Says how a stream of this dialect fails, where the client reads a stream.
-    pub stream: Option<(Arc<dyn Dialect>, Shape)>,
+    /// Says how an answer fails.
+    pub dialect: Arc<dyn Dialect>,
+    /// What the client reads.
+    pub shape: Shape,
     /// Bytes still to come, where the head announced them: hyper does not ask again after the last.
     pub left: Option<u64>,
 }
@@ -85,7 +90,14 @@ impl<H> Body<H> {
     }
 
     fn of(source: Source<H>) -> Self {
-        Self { source, record: None, end: None, last: None, _admitted: None }
+        Self { source, record: None, end: None, trailers: None, last: None, _admitted: None }
+    }
+
+    /// The same body, with these trailers behind it.
+    #[must_use]
+    pub fn ending(mut self, trailers: Option<HeaderMap>) -> Self {
+        self.trailers = trailers;
+        self
     }
 
     /// The same body, holding the request's record and permit to its end.
@@ -121,9 +133,16 @@ impl<H> Body<H> {
 
     fn complete(&mut self) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         self.settle();
+        if let Source::Flight(place) = &self.source {
+            self.trailers = place.reader.trailers();
+        }
         self.source = Source::Over;
         self.end = Some(BodyEnd::Complete);
-        Poll::Ready(None)
+        self.last_frame()
+    }
+
+    fn last_frame(&mut self) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
     }
 
     fn fail(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
@@ -140,17 +159,20 @@ impl<H> Body<H> {
             kind if kind.whose() == Whose::Client => BodyEnd::ClientLeft,
             _ => BodyEnd::UpstreamFailed,
         });
-        let last_word = match &self.source {
-            // Inside an announced length a last word would fill up what is missing, and the client
-            // would take the answer for complete.
-            Source::Flight(Following { stream: Some((dialect, shape)), left: None, .. }) => {
-                dialect.stream_error(*shape, &fault, self.last)
+        // Inside an announced length a last word would fill up what is missing, and the client would
+        // take the answer for complete.
+        if let Source::Flight(Following { dialect, shape, left: None, .. }) = &self.source {
+            let (dialect, shape) = (dialect.clone(), *shape);
+            let word = dialect.stream_error(shape, &fault, self.last);
+            if let Some(last_word) = word.filter(|_| shape.is_events()) {
+                self.source = Source::Broken(fault);
+                return self.deliver(last_word);
             }
-            _ => None,
-        };
-        if let Some(last_word) = last_word {
-            self.source = Source::Broken(fault);
-            return self.deliver(last_word);
+            self.trailers = dialect.trailers(Err(&fault));
+            if self.trailers.is_some() {
+                self.source = Source::Over;
+                return self.last_frame();
+            }
         }
         self.source = Source::Over;
         Poll::Ready(Some(Err(fault)))
@@ -171,7 +193,7 @@ impl<H: Send + Sync + 'static> HttpBody for Body<H> {
                 let bytes = std::mem::take(bytes);
                 body.source = Source::Over;
                 body.end = Some(BodyEnd::Complete);
-                if bytes.is_empty() { Poll::Ready(None) } else { body.deliver(bytes) }
+                if bytes.is_empty() { body.last_frame() } else { body.deliver(bytes) }
             }
             Source::Paced(paced) => match ready!(paced.poll_next(context)) {
                 Some(piece) => body.deliver(piece),
@@ -198,11 +220,14 @@ impl<H: Send + Sync + 'static> HttpBody for Body<H> {
                 body.source = Source::Over;
                 Poll::Ready(Some(Err(fault)))
             }
-            Source::Over => Poll::Ready(None),
+            Source::Over => body.last_frame(),
         }
     }
 
     fn is_end_stream(&self) -> bool {
+        if self.trailers.is_some() {
+            return false;
+        }
         match &self.source {
             Source::Whole(bytes) => bytes.is_empty(),
             Source::Paced(paced) => paced.left() == 0,
@@ -213,6 +238,10 @@ impl<H: Send + Sync + 'static> HttpBody for Body<H> {
     }
 
     fn size_hint(&self) -> SizeHint {
+        // An exact size would be announced, and whoever read it all would not wait for the trailers.
+        if self.trailers.is_some() {
+            return SizeHint::default();
+        }
         match &self.source {
             Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Paced(paced) => SizeHint::with_exact(paced.left()),

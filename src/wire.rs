@@ -17,6 +17,7 @@ pub mod dialects;
 pub mod dress;
 pub mod framing;
 pub mod gemini;
+pub mod grpc;
 mod hearing;
 pub mod json;
 pub mod kserve;
@@ -24,6 +25,7 @@ pub mod llamacpp;
 pub mod ollama;
 mod oneshot;
 pub mod openai;
+mod protobuf;
 pub mod refusal;
 pub mod sse;
 pub mod tgi;
@@ -388,6 +390,21 @@ pub trait Dialect: Send + Sync + 'static {
     /// A header beside the content type without which a replayed body cannot be read.
     fn header(&self, body: &[u8], content_type: &str) -> Option<(HeaderName, HeaderValue)> {
         let _ = (body, content_type);
+        None
+    }
+
+    /// May an answer be kept whose body ended with these trailers?
+    ///
+    /// # Errors
+    /// Why not.
+    fn ended(&self, trailers: Option<&HeaderMap>) -> Result<(), NotStorable> {
+        let _ = trailers;
+        Ok(())
+    }
+
+    /// The trailers that end a kept answer, or one that broke off; `None` where there are none.
+    fn trailers(&self, end: Result<(), &Fault>) -> Option<HeaderMap> {
+        let _ = end;
         None
     }
 

@@ -16,6 +16,7 @@ pub use normal::normal;
 
 use crate::cache::guards::{GuardSet, Reading, differences};
 use crate::cache::verdict::Agreement;
+use crate::embed::{pictographs, shows_other};
 
 /// Cosine similarity of two answers' vectors from which they say the same, and below which they do
 /// not.
@@ -54,7 +55,7 @@ pub fn agreement(fresh: &Answer<'_>, stored: &Answer<'_>, bands: Bands) -> Optio
         return None;
     }
     if a == b {
-        return Some(Agreement::Same);
+        return (!other_pictographs(fresh.text, stored.text)).then_some(Agreement::Same);
     }
     if let Some(agree) = fields_agree(fresh.text, stored.text) {
         return Some(if agree { Agreement::Same } else { Agreement::Different });
@@ -79,7 +80,14 @@ pub fn agreement(fresh: &Answer<'_>, stored: &Answer<'_>, bands: Bands) -> Optio
 fn contradict(a: &str, b: &str) -> bool {
     const LONGEST: usize = 400;
     let short = a.len() <= LONGEST && b.len() <= LONGEST;
-    short && !differences(&Reading::of(a), &Reading::of(b)).and(GuardSet::CONTRARY).is_empty()
+    other_pictographs(a, b)
+        || short
+            && !differences(&Reading::of(a), &Reading::of(b)).and(GuardSet::CONTRARY).is_empty()
+}
+
+/// Neither vectors nor the normal form tell them apart.
+fn other_pictographs(a: &str, b: &str) -> bool {
+    shows_other(&pictographs(a), &pictographs(b))
 }
 
 #[cfg(test)]
@@ -110,6 +118,8 @@ mod tests {
             ("The capital of France is Paris, of course it is.", "France's capital city is Paris.");
         assert_eq!(judged(a, b, Some(0.95)), Some(Agreement::Same));
         assert_eq!(judged(a, "France's capital city is not Paris.", Some(0.99)), None);
+        let moods = ("It makes most people feel \u{1f642}", "It makes most people feel \u{1f621}");
+        assert_eq!(judged(moods.0, moods.1, Some(1.0)), None);
         assert_eq!(judged(a, b, Some(0.85)), None);
         assert_eq!(judged(a, b, Some(0.3)), Some(Agreement::Different));
         assert_eq!(judged(a, b, None), None);

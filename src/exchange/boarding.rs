@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::Response;
 
 use super::{
@@ -83,9 +84,9 @@ pub(super) async fn board(
                         return Ok(response);
                     }
                 } else if let Some(reader) = head.first_reader(leads).or_else(|| log.reader()) {
-                    let stream = shape.is_events().then(|| (errand.dialect.clone(), shape));
                     let left = head.length();
-                    let place = Following { reader, passenger, stream, left };
+                    let dialect = errand.dialect.clone();
+                    let place = Following { reader, passenger, dialect, shape, left };
                     return Ok(follow(&errand, &head, place, record));
                 }
             }
@@ -123,7 +124,11 @@ fn follow(
         }
         record.stages.record(Stage::First, head.timing.first_byte);
     }
-    report::flight(head, record, Body::following(place))
+    let body = match head.is_all() {
+        true => Body::whole(Bytes::new()),
+        false => Body::following(place),
+    };
+    report::flight(head, record, body)
 }
 
 /// A follower that wants the other shape waits for the end: a body cannot become a stream before

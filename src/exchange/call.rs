@@ -18,6 +18,9 @@ use crate::{
     wire::{Call, Dialect, Prompt, Rules},
 };
 
+/// Values of `cache.vary_headers` that need no allocation.
+const VARY_FEW: usize = 10;
+
 /// Whose request is it and in which dialect, if the cache may have a part in it?
 pub(super) fn cacheable(
     house: &House,
@@ -96,15 +99,27 @@ pub(super) struct Keying<'a> {
 impl Keying<'_> {
     pub(super) fn key(&self, prompt: &Prompt) -> Key {
         let headers = &self.parts.headers;
-        let vary = self.house.config.cache.vary_headers.iter();
-        let vary: Vec<&[u8]> =
-            vary.map(|name| headers.get(name).map_or(&b""[..], |value| value.as_bytes())).collect();
+        let names = &self.house.config.cache.vary_headers;
+        let value = |name| headers.get(name).map_or(&b""[..], |value| value.as_bytes());
+        // On the stack, unless somebody names more than twice as many as are named by default.
+        let mut few = [&b""[..]; VARY_FEW];
+        let many: Vec<&[u8]>;
+        let vary = match few.get_mut(..names.len()) {
+            Some(places) => {
+                places.iter_mut().zip(names).for_each(|(place, name)| *place = value(name));
+                &*places
+            }
+            None => {
+                many = names.iter().map(value).collect();
+                &many
+            }
+        };
         let query = self.dialect.keyed_query(self.parts.uri.query().unwrap_or_default());
         let route = Route {
             upstream: self.upstream.name(),
             dialect: self.dialect.name(),
             query: &query,
-            vary: &vary,
+            vary,
         };
         let key = match &self.control.namespace {
             Some(name) => Key::new(&self.scope.in_namespace(name), route, prompt),

@@ -7,13 +7,14 @@ use http::{Response, request::Parts};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
-use super::{Body, House, grpc, report, routing};
+use super::{Body, House, report, routing};
 use crate::{
     cache::reason::Reason,
     fault::Fault,
     front::{body::Upload, hygiene},
     observe::{Outcome, RecordGuard, Stage},
     upstream::{Outgoing, Reply, Upstream},
+    wire::grpc,
 };
 
 /// Forwards a request as it streams in, untouched.

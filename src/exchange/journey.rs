@@ -35,7 +35,7 @@ use crate::{
     front::{body::Reserved, hygiene},
     observe::TraceContext,
     upstream::{Call, Prefix, Reply, ReplyBody, Timing, Upstream},
-    wire::{Dialect, NotStorable, Prompt},
+    wire::{Dialect, NotStorable, Prompt, grpc},
 };
 
 /// How long a finished answer waits for its question's vector before it is stored without one.
@@ -110,6 +110,12 @@ impl AnswerHead {
         self.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }
 
+    /// Whether nothing follows: a call of gRPC that failed at once. Its clients insist on a stream
+    /// that ends with this head.
+    pub(super) fn is_all(&self) -> bool {
+        self.headers.contains_key(grpc::STATUS)
+    }
+
     /// The leader's own place in the log, once.
     pub(super) fn first_reader(&self, leads: bool) -> Option<Reader> {
         if leads { self.first.lock().take() } else { None }
@@ -176,7 +182,8 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
         content_type.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     lead.announce(Course::Stream { head: Arc::new(answer), log: writer.log().clone() });
 
-    let drained = drain(&errand, &lead, &writer, body, not_storable).await;
+    let mut trailers = None;
+    let drained = drain(&errand, &lead, &writer, (body, &mut trailers), not_storable).await;
     let took = begun.elapsed();
     match drained {
         Drained::Kept(answer) => {
@@ -200,7 +207,7 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
                 batch::learn(&errand, &entry);
             }
             lead.land(Landing::Kept(entry.clone()));
-            writer.finish(Ok(()));
+            writer.finish(Ok(trailers));
             let vector = embedding.settle(EMBED_PATIENCE).await;
             let lesson = match (&decision, &retried) {
                 (Some(decision), _) => Some((decision, Occasion::Forwarded)),
@@ -222,7 +229,7 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
             cache.not_kept(errand.key.id, why);
             errand.renewal_failed();
             lead.land(Landing::Gone(why));
-            writer.finish(Ok(()));
+            writer.finish(Ok(trailers));
         }
         Drained::Failed(fault) => {
             tracing::warn!(upstream = errand.upstream.name(), %fault, "answer broke off");
@@ -239,6 +246,11 @@ pub(super) async fn ask(errand: &Errand) -> Result<Reply, Fault> {
     hygiene::strip_control(&mut head.headers);
     // A compressed answer could be neither checked nor reshaped.
     head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if grpc::is_call(&head.headers) {
+        head.headers.insert(grpc::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        // Others may join who have more time; a client without any leaves by itself.
+        head.headers.remove(grpc::TIMEOUT);
+    }
     let (dialect, shape) = (&*errand.dialect, errand.prompt.shape);
     let upstreams = &errand.house.upstreams;
     let all = std::iter::once(&errand.upstream).chain(upstreams.after(&errand.upstream));
@@ -253,7 +265,8 @@ pub(super) async fn ask(errand: &Errand) -> Result<Reply, Fault> {
 }
 
 pub(super) fn not_storable(status: StatusCode, headers: &HeaderMap) -> Option<NotStorable> {
-    if status != StatusCode::OK {
+    // A call of gRPC that failed at once says so in its head.
+    if status != StatusCode::OK || headers.contains_key(grpc::STATUS) {
         return Some(NotStorable::Status);
     }
     let directives = headers.get_all(header::CACHE_CONTROL).iter();
@@ -290,12 +303,12 @@ enum Drained {
     Failed(Fault),
 }
 
-/// Drains the upstream into the log at the upstream's own speed.
+/// Drains the upstream into the log at the upstream's own speed; its trailers are kept apart.
 async fn drain(
     errand: &Errand,
     lead: &Lead<AnswerHead>,
     writer: &Writer,
-    mut body: ReplyBody,
+    (mut body, trailers): (ReplyBody, &mut Option<HeaderMap>),
     not_storable: Option<NotStorable>,
 ) -> Drained {
     let config = &errand.house.config.cache;
@@ -313,8 +326,14 @@ async fn drain(
         let chunk = match frame {
             None => break,
             Some(Err(fault)) => return Drained::Failed(fault),
-            // Trailers of a chat completion say nothing that a client could use.
-            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(chunk) => chunk,
+                // Those of other APIs say nothing that a client could use.
+                Err(frame) => {
+                    *trailers = errand.dialect.trailers(Ok(())).and(frame.into_trailers().ok());
+                    continue;
+                }
+            },
         };
         if recording {
             ears.hear(&chunk);
@@ -332,7 +351,8 @@ async fn drain(
             () = lead.deserted() => return Drained::Gone(NotStorable::Abandoned),
         }
     }
-    if let Some(why) = not_storable {
+    let ended = errand.dialect.ended(trailers.as_ref());
+    if let Some(why) = not_storable.or(ended.err()) {
         return Drained::Gone(why);
     }
     let whole = writer.body().filter(|body| body.len() <= config.max_entry.bytes());

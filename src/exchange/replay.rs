@@ -63,6 +63,8 @@ fn staged(house: &House, dialect: &dyn Dialect, shape: Shape, hit: &Hit, body: B
         Replay::Recorded if shape.is_events() => {
             Body::paced(body, Duration::from_millis(hit.entry.upstream_ms))
         }
-        Replay::Recorded | Replay::Paced | Replay::Instant => Body::whole(body),
+        Replay::Recorded | Replay::Paced | Replay::Instant => {
+            Body::whole(body).ending(dialect.trailers(Ok(())))
+        }
     }
 }

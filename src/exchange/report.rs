@@ -19,7 +19,7 @@ use crate::{
     fault::{Fault, Kind, Whose},
     front::hygiene,
     observe::{Line, Outcome, Record},
-    wire::Dialect,
+    wire::{Dialect, grpc},
 };
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -40,7 +40,9 @@ pub(super) fn hit(
     let now = now_ms();
     let mut headers = HeaderMap::with_capacity(10);
     headers.insert(header::CONTENT_TYPE, kind(content_type));
-    headers.insert(header::CONTENT_LENGTH, number(body.size_hint().lower()));
+    if let Some(length) = body.size_hint().exact() {
+        headers.insert(header::CONTENT_LENGTH, number(length));
+    }
     headers.extend(more);
     streaming(&mut headers);
     headers.insert(header::AGE, number(hit.entry.age(now).as_secs()));
@@ -197,6 +199,15 @@ pub(super) fn refusal(
     let mut response = Response::new(Body::whole(body));
     *response.status_mut() = fault.kind.status();
     *response.headers_mut() = headers;
+    response
+}
+
+/// An error of ours as a client of gRPC reads it: in the head of an answer that is always a 200.
+pub(super) fn grpc_refusal(fault: &Fault) -> Response<Body> {
+    let mut response = Response::new(Body::whole(Bytes::new()));
+    let headers = response.headers_mut();
+    headers.extend(grpc::trailers(Err(fault)));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
 }
 

@@ -29,6 +29,9 @@ use crate::{
 /// we answer: a client that is still sending sees a broken pipe instead of our 413 (hyper #2384).
 const DISCARD_TIME: Duration = Duration::from_secs(5);
 
+/// The most of a refused request's body that is taken for the sake of its connection.
+const LEFT: usize = 256 << 10;
+
 /// What is set aside at once for a body whose length is only announced. A client must send bytes to
 /// make us take more.
 const FIRST_RESERVE: usize = 256 << 10;
@@ -157,6 +160,17 @@ where
         }
         reserved.grow(piece.len())?;
         whole = whole.with(piece, usize::try_from(announced).unwrap_or(0));
+    }
+}
+
+/// Takes what a refused request is still sending of its body, if that is little: hyper closes a
+/// connection with an unread body on it without a word, and the client sends its next request there.
+pub async fn leave<B>(headers: &HeaderMap, mut body: B)
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    if !headers.contains_key(header::EXPECT) {
+        discard(&mut body, LEFT).await;
     }
 }
 

@@ -308,15 +308,24 @@ fn strip_ours(headers: &mut HeaderMap) {
 fn forwarded(headers: &mut HeaderMap, peer: &Peer, proto: Option<HeaderValue>, mut chain: Vec<u8>) {
     let seen = HeaderValue::from_static(if peer.tls.is_some() { "https" } else { "http" });
     headers.insert(X_FORWARDED_PROTO, proto.unwrap_or(seen));
-    if let Some(address) = peer.address() {
-        if !chain.is_empty() {
-            chain.extend_from_slice(b", ");
-        }
-        chain.reserve(ADDRESS_MAX);
-        // Into memory: it cannot fail.
-        let _ = write!(chain, "{}", address.ip());
+    let mut address = [0; ADDRESS_MAX];
+    let mut rest = &mut address[..];
+    if let Some(peer) = peer.address() {
+        // There is room for every address.
+        let _ = write!(rest, "{}", peer.ip());
     }
-    if let Some(chain) = HeaderValue::from_bytes(&chain).ok().filter(|chain| !chain.is_empty()) {
+    let left = rest.len();
+    let address = &address[..ADDRESS_MAX - left];
+    let whole = match (chain.is_empty(), address.is_empty()) {
+        (true, _) => address,
+        (false, true) => &chain,
+        (false, false) => {
+            chain.extend_from_slice(b", ");
+            chain.extend_from_slice(address);
+            &chain
+        }
+    };
+    if let Some(chain) = HeaderValue::from_bytes(whole).ok().filter(|chain| !chain.is_empty()) {
         headers.insert(X_FORWARDED_FOR, chain);
     }
 }

@@ -1,7 +1,7 @@
 //! The id that ties a client's log to ours.
 
 use std::{
-    fmt::{self, Write as _},
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,8 +9,6 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-
-use super::Line;
 
 /// The header that carries it, both ways.
 pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -21,7 +19,14 @@ const MAX_LEN: usize = 128;
 /// A request's id: the client's own, or 32 lower-case hex digits. Printable ASCII without spaces or
 /// quotes, so it can stand in any log and any header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(Arc<str>);
+pub struct RequestId(Text);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Text {
+    /// 32 digits of ours: no allocation of their own.
+    Made([u8; 32]),
+    Given(Arc<str>),
+}
 
 impl RequestId {
     /// The header that carries it, both ways.
@@ -29,18 +34,21 @@ impl RequestId {
 
     /// The id's text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Text::Made(digits) => str::from_utf8(digits).unwrap_or_default(),
+            Text::Given(text) => text,
+        }
     }
 
     /// The id as a header's value.
     pub fn to_header(&self) -> HeaderValue {
-        HeaderValue::from_str(&self.0).unwrap_or_else(|_| HeaderValue::from_static("-"))
+        HeaderValue::from_str(self.as_str()).unwrap_or_else(|_| HeaderValue::from_static("-"))
     }
 }
 
 impl fmt::Display for RequestId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
+        out.write_str(self.as_str())
     }
 }
 
@@ -60,7 +68,7 @@ impl RequestIds {
         let mut given = headers.get_all(HEADER).iter();
         let first = given.next().and_then(|value| value.to_str().ok()).filter(|id| sane(id));
         match (first, given.next()) {
-            (Some(id), None) => RequestId(id.into()),
+            (Some(id), None) => RequestId(Text::Given(id.into())),
             _ => self.fresh(),
         }
     }
@@ -68,10 +76,13 @@ impl RequestIds {
     fn fresh(&self) -> RequestId {
         let count = self.next.fetch_add(1, Ordering::Relaxed);
         let [high, low] = self.seeds.map(|seed| mix(seed.wrapping_add(count)));
-        let mut id = Line::default();
-        // It cannot fail: a line is a piece of the stack.
-        let _ = write!(id, "{high:016x}{low:016x}");
-        RequestId(String::from_utf8_lossy(id.as_bytes()).into())
+        let mut rest = (u128::from(high) << 64) | u128::from(low);
+        let mut digits = [b'0'; 32];
+        for digit in digits.iter_mut().rev() {
+            *digit = b"0123456789abcdef"[(rest & 0xf) as usize];
+            rest >>= 4;
+        }
+        RequestId(Text::Made(digits))
     }
 }
 

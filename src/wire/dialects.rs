@@ -14,7 +14,7 @@ use super::{
     cohere::{self, Cohere},
     custom::Custom,
     gemini::{self, Gemini},
-    kserve::{self, Generate, Infer},
+    kserve::{self, Generate, Infer, ModelInfer},
     llamacpp::LlamaCpp,
     ollama::{self, Ollama},
     openai::{self, Chat, Completions, Embeddings, Responses},
@@ -181,7 +181,7 @@ fn bedrock() -> Vec<Arc<dyn Dialect>> {
 }
 
 fn kserve() -> Vec<Arc<dyn Dialect>> {
-    vec![Arc::new(Infer), Arc::new(Generate), Arc::new(kserve::PREDICT)]
+    vec![Arc::new(Infer), Arc::new(ModelInfer), Arc::new(Generate), Arc::new(kserve::PREDICT)]
 }
 
 #[cfg(test)]
@@ -189,7 +189,8 @@ mod tests {
     use super::*;
 
     /// Each path of each API, and who reads it.
-    const PATHS: [(&str, &str); 32] = [
+    const PATHS: [(&str, &str); 33] = [
+        ("/inference.GRPCInferenceService/ModelInfer", "kserve_grpc"),
         ("/v1/chat/completions", "openai"),
         ("/openai/deployments/gpt/chat/completions", "openai"),
         ("/v1/completions", "openai_completions"),
@@ -247,6 +248,7 @@ mod tests {
             "/v1/messages/batches",
             "/v1/responses/r/cancel",
             "/api/tags",
+            "/inference.GRPCInferenceService/ModelStreamInfer",
         ] {
             assert!(all.at(path).is_none(), "{path}");
         }

@@ -1,5 +1,5 @@
 //! KServe's open inference protocol (v2) as Triton and ONNX Runtime servers speak it, with Triton's
-//! binary tensors and its generate extension.
+//! binary tensors and its generate extension, over HTTP and gRPC.
 //!
 //! Tensors are repeated exactly, by their content: classification, detection and embedding models
 //! are cached that way. A BYTES input that `cache.text_inputs` names is a question in words. What
@@ -10,12 +10,13 @@
 //! `extension_sequence.md`, `extension_shared_memory.md`, `extension_generate.md`.
 
 mod generate;
+mod grpc;
 mod infer;
 
 use bytes::Bytes;
 use serde_json::json;
 
-pub use self::{generate::Generate, infer::Infer};
+pub use self::{generate::Generate, grpc::ModelInfer, infer::Infer};
 use super::oneshot::OneShot;
 use crate::fault::Fault;
 

@@ -1,9 +1,14 @@
 //! What a client can ask of the cache.
 
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
 use crate::{
     client::{Answer, Ask},
     origin::Origin,
-    proxy::{Proxy, Setup, eventually},
+    proxy::{Proxy, Setup, eventually, patiently},
     talk,
 };
 
@@ -182,6 +187,30 @@ async fn a_bad_value_is_refused_by_its_headers_name() {
     }
     assert_eq!(origin.calls(), 0);
     eventually("all are counted", || proxy.outcomes("error") == 7).await;
+}
+
+/// A client that sends its body behind its head would else meet a connection that was closed with
+/// that body unread, and lose its next request there.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_body_of_a_refused_request_is_taken_and_the_connection_goes_on() {
+    let (origin, proxy) = pair().await;
+    let mut client = TcpStream::connect(proxy.address).await.unwrap();
+    let body = r#"{"model":"m","messages":[{"role":"user","content":"why?"}]}"#;
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: Bearer b\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n",
+        body.len()
+    );
+    client.write_all(format!("{head}x-reprise-mode: ?\r\n\r\n").as_bytes()).await.unwrap();
+    eventually("it is inside", || proxy.house().admission.in_flight() == 1).await;
+    client.write_all(format!("{body}{head}\r\n{body}").as_bytes()).await.unwrap();
+    let mut read = Vec::new();
+    while String::from_utf8_lossy(&read).matches("HTTP/1.1 ").count() < 2 {
+        assert_ne!(patiently(client.read_buf(&mut read)).await.unwrap(), 0, "closed");
+    }
+    let read = String::from_utf8_lossy(&read);
+    assert!(read.starts_with("HTTP/1.1 400 ") && read.contains("HTTP/1.1 200 "), "{read}");
+    assert_eq!(origin.calls(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

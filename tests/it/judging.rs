@@ -14,7 +14,10 @@ use crate::{
 
 /// Says something that no cheaper judge can compare: the model has no token for the sign in it.
 fn undecided(_: &Seen, call: usize) -> Reply {
-    Reply::json(talk::whole(&format!("Call {call} says: look at the front page \u{1f980}"), "stop"))
+    Reply::json(talk::whole(
+        &format!("Call {call} says: look at the front page \u{16a0}\u{16a2}"),
+        "stop",
+    ))
 }
 
 /// Knows the probes and calls everything else the same.

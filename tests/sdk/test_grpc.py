@@ -10,6 +10,7 @@ import pytest
 from rig import Reprise
 
 METHOD = "/inference.Echo/"
+INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 
 class Echo(grpc.GenericRpcHandler):
@@ -141,3 +142,156 @@ def test_a_fault_of_ours_is_a_status_of_grpc(start) -> None:
             channel.unary_unary(f"{METHOD}Once")(b"x", timeout=20)
     assert failed.value.code() == grpc.StatusCode.UNAVAILABLE
     assert "upstream `dead`" in failed.value.details()
+
+
+# === ModelInfer, which is cached ===
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A delimited field of protobuf, shorter than 128 bytes."""
+    assert len(content) < 128
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def asks(model: bytes, content: bytes = b"\0\0\x80?") -> bytes:
+    tensor = field(1, b"X") + field(2, b"FP32") + field(3, b"\x01")
+    return field(1, model) + field(5, tensor) + field(7, content)
+
+
+#: An answer with one tensor.
+TOLD = field(1, b"m") + field(5, field(1, b"Y") + field(2, b"FP32") + field(3, b"\x01")) + field(6, b"\0\0\0@")
+
+
+class Model(grpc.GenericRpcHandler):
+    """Answers ModelInfer as the model's name says."""
+
+    def __init__(self) -> None:
+        self.asked: list[bytes] = []
+        self.given: dict[str, str] = {}
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        return grpc.unary_unary_rpc_method_handler(self.infer) if details.method == INFER else None
+
+    def infer(self, said: bytes, context: grpc.ServicerContext) -> bytes:
+        self.asked.append(said)
+        self.given = dict(context.invocation_metadata())
+        if b"refuse" in said:
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such model: 100 %")
+        context.set_trailing_metadata((("x-last", "one"),))
+        if b"late" in said:
+            # The message and then a status that says that it is worth nothing.
+            context.set_code(grpc.StatusCode.DATA_LOSS)
+            context.set_details("lost")
+        return b"\xff" if b"noise" in said else TOLD
+
+
+@pytest.fixture
+def model(start) -> Iterator[tuple[Model, grpc.Channel, Reprise]]:
+    handler = Model()
+    server = grpc.server(futures.ThreadPoolExecutor(16), handlers=[handler])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    config = f'[[upstream]]\nname = "grpc"\nurls = ["http://127.0.0.1:{port}"]\nhttp2 = true\n'
+    proxy: Reprise = start("", config=config)
+    options = [("grpc.enable_http_proxy", 0)]
+    with grpc.insecure_channel(proxy.url.removeprefix("http://"), options) as channel:
+        yield handler, channel, proxy
+    server.stop(None)
+
+
+def infer(channel: grpc.Channel, request: bytes, **more) -> tuple[bytes, dict, dict]:
+    answer, call = channel.unary_unary(INFER).with_call(request, timeout=20, **more)
+    return answer, dict(call.initial_metadata()), dict(call.trailing_metadata())
+
+
+def test_a_repeat_is_answered_without_the_model(model) -> None:
+    handler, channel, _ = model
+    answer, first, trailers = infer(channel, asks(b"m"))
+    assert (answer, first["x-cache"], trailers["x-last"]) == (TOLD, "MISS", "one")
+    assert "grpc-timeout" not in handler.given, "whoever joins may have more time"
+    answer, first, trailers = infer(channel, asks(b"m"))
+    assert (answer, first["x-cache"], trailers) == (TOLD, "HIT", {})
+    assert "detail=exact" in first["cache-status"]
+    assert infer(channel, asks(b"m", b"\0\0\0@"))[1]["x-cache"] == "MISS"
+    assert len(handler.asked) == 2
+    # The controls of HTTP are metadata here.
+    assert infer(channel, asks(b"m"), metadata=(("x-reprise-mode", "off"),))[1]["x-cache"] == "BYPASS"
+    with pytest.raises(grpc.RpcError) as missed:
+        infer(channel, asks(b"n"), metadata=(("cache-control", "only-if-cached"),))
+    assert missed.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert "only-if-cached" in missed.value.details()
+
+
+@pytest.mark.parametrize(("name", "code"), [(b"refuse", "NOT_FOUND"), (b"late", "DATA_LOSS")])
+def test_a_failure_keeps_its_status_and_is_not_kept(model, name: bytes, code: str) -> None:
+    handler, channel, _ = model
+    for _ in range(2):
+        with pytest.raises(grpc.RpcError) as failed:
+            infer(channel, asks(name))
+        assert failed.value.code() == grpc.StatusCode[code]
+        assert failed.value.details() in ("no such model: 100 %", "lost")
+    assert len(handler.asked) == 2
+
+
+@pytest.mark.parametrize("request_", [b"", b"\xff\xff", asks(b"m") + field(9, b"newer"), field(1, b"m")])
+def test_what_cannot_be_read_reaches_the_model_unaltered(model, request_: bytes) -> None:
+    handler, channel, _ = model
+    for _ in range(2):
+        answer, first, trailers = infer(channel, request_)
+        assert (answer, first["x-cache"], trailers["x-last"]) == (TOLD, "BYPASS", "one")
+        assert "detail=unreadable" in first["cache-status"]
+    assert handler.asked == [request_, request_]
+
+
+def test_an_answer_that_is_none_is_passed_on_and_not_kept(model) -> None:
+    handler, channel, _ = model
+    for _ in range(2):
+        assert infer(channel, asks(b"noise"))[0] == b"\xff"
+    assert len(handler.asked) == 2
+
+
+def test_many_at_once_are_one_call(model) -> None:
+    handler, channel, _ = model
+    with futures.ThreadPoolExecutor(16) as pool:
+        told = list(pool.map(lambda _: infer(channel, asks(b"m"))[0], range(64)))
+    assert told == [TOLD] * 64
+    assert len(handler.asked) == 1
+
+
+def test_a_model_that_dies_half_way_is_unavailable(start) -> None:
+    """The head and half a message, then the connection is gone."""
+    import socket
+    import threading
+
+    import h2.connection
+
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            peer = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+            peer.initiate_connection()
+            connection.sendall(peer.data_to_send())
+            while True:
+                for event in peer.receive_data(connection.recv(65536)):
+                    if isinstance(event, h2.events.StreamEnded):
+                        head = [(":status", "200"), ("content-type", "application/grpc")]
+                        peer.send_headers(event.stream_id, head)
+                        peer.send_data(event.stream_id, b"\0\0\0\0\x20half")
+                        connection.sendall(peer.data_to_send())
+                        return
+                connection.sendall(peer.data_to_send())
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    proxy: Reprise = start("", config=f'[[upstream]]\nname = "a"\nurls = ["{url}"]\nhttp2 = true\n')
+    with grpc.insecure_channel(
+        proxy.url.removeprefix("http://"), [("grpc.enable_http_proxy", 0)]
+    ) as channel:
+        with pytest.raises(grpc.RpcError) as broken:
+            infer(channel, asks(b"m"))
+    assert broken.value.code() == grpc.StatusCode.UNAVAILABLE
+    thread.join()
+    listener.close()

@@ -7,6 +7,8 @@ import uuid
 import httpx2
 import pytest
 
+from test_parity import PARAPHRASE, QUESTION
+
 PATH = "/v1/chat/completions"
 KEY = {"authorization": "Bearer sk-one", "x-reprise-tags": "shared"}
 
@@ -16,23 +18,31 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture
-def replicas(start, sim, tmp_path):
-    settings = {
+def settings():
+    return {
         "store.kind": "milvus",
         "store.url": os.environ.get("REPRISE_TEST_MILVUS", ""),
         "store.prefix": f"sdk {uuid.uuid4().hex[:8]}",
         "store.timeout": "5s",
         "store.tenant_key": "0f" * 32,
+        # A busy machine's lookups are not what these tests are about.
+        "cache.semantic.lookup_deadline": "5s",
     }
-    folders = [tmp_path / name for name in ("one", "two")]
-    for folder in folders:
-        folder.mkdir()
-    return [start(sim.url, folder, settings=settings) for folder in folders]
 
 
-def post(proxy, body):
+@pytest.fixture
+def replicas(start, sim, tmp_path, settings):
+    return [start(sim.url, tmp_path / name, settings=settings) for name in ("one", "two")]
+
+
+def post(proxy, body, **headers):
     with httpx2.Client(base_url=proxy.url, trust_env=False, timeout=60) as client:
-        return client.post(PATH, json=body, headers=KEY)
+        return client.post(PATH, json=body, headers=KEY | headers)
+
+
+def labels(proxy):
+    stats = proxy.admin.get("/api/v1/stats").raise_for_status().json()
+    return stats["semantic"]["wrong_hits"][0]["labels"]
 
 
 def written(proxy):
@@ -69,3 +79,47 @@ def test_a_killed_process_loses_no_written_answer(replicas, ask):
     found = [hit.headers["x-cache"] == "HIT" for hit in hits]
     assert sum(found) >= kept
     assert all(hit.content == answer for hit, answer, was in zip(hits, answers, found) if was)
+
+
+def test_a_bad_mark_at_one_process_is_honoured_by_the_other_and_by_one_that_begins(
+    replicas, start, sim, tmp_path, settings, ask
+):
+    one, two = replicas
+    body, near = ask(QUESTION), ask(PARAPHRASE)
+    entry = post(one, body).headers["x-reprise-entry"]
+    until(lambda: written(one) == 1, 30)
+    hit = post(two, near)
+    assert hit.headers["x-cache"] == "HIT" and hit.headers["x-reprise-entry"] == entry
+    assert post(two, body).headers["x-cache"] == "HIT", "the other remembers it by itself, too"
+
+    said = {"entry": hit.headers["x-reprise-entry"], "correct": False}
+    marked = two.admin.post("/api/v1/feedback", json=said).raise_for_status().json()
+    assert marked["removed"] == 1
+    only = {"cache-control": "only-if-cached"}
+    for proxy in (two, one):
+        until(lambda: post(proxy, body, **only).status_code == 504, 2)
+
+    # Asked again, its answer is kept for that very question, and shared with no other.
+    assert post(one, body).headers["x-cache"] == "MISS"
+    until(lambda: written(one) == 2, 30)
+    three = start(sim.url, tmp_path / "three", settings=settings)
+    for proxy in (one, two, three):
+        assert post(proxy, body).headers["x-cache"] == "HIT"
+        refused = post(proxy, near, **only)
+        assert refused.status_code == 504, refused.headers
+
+
+def test_what_a_stopped_process_learned_is_known_to_one_that_begins(
+    replicas, start, sim, tmp_path, settings, ask
+):
+    one, _ = replicas
+    post(one, ask(QUESTION))
+    until(lambda: written(one) == 1, 30)
+    hit = post(one, ask(PARAPHRASE))
+    assert hit.headers["x-cache"] == "HIT"
+    # Asking anew right after a hit is a label.
+    post(one, ask(PARAPHRASE), **{"cache-control": "no-cache"})
+    until(lambda: labels(one) == 1, 30)
+    one.stop()
+    three = start(sim.url, tmp_path / "three", settings=settings)
+    until(lambda: labels(three) == 1, 30)

@@ -130,9 +130,11 @@ def test_who_joins_is_linked_to_who_asks(traced, ask):
     assert request.links == [(asked.trace, asked.id)]
 
 
-def test_failures_are_kept_whatever_the_share(sim, start, ask):
+def test_failures_and_slowness_are_kept_whatever_the_share(sim, start, ask):
     received = collector.Grpc()
-    settings = {"telemetry.otlp_endpoint": received.url, "telemetry.sample": "0.0"}
+    settings = {
+        "telemetry.otlp_endpoint": received.url, "telemetry.sample": "0.0", "telemetry.slow": "2s",
+    }
     proxy = start(sim.url, settings=settings)
     ordinary, _, unsampled = context(sampled=False)
     post(proxy, ask("an ordinary one"), traceparent=unsampled)
@@ -142,6 +144,10 @@ def test_failures_are_kept_whatever_the_share(sim, start, ask):
     spans = received.tree(trace)
     assert by_name(spans)["POST /v1/chat/completions"].attributes["http.response.status_code"] == 500
     assert dict(sim.last_request()["headers"])["traceparent"].endswith("-00")
+    trace, _, traceparent = context(sampled=False)
+    post(proxy, ask("Tell me slowly [[slow:3s]]"), traceparent=traceparent)
+    first = by_name(received.tree(trace))["first"]
+    assert first.end - first.start > 2.9e9, "the stage to blame is there"
     proxy.stop()
     assert received.of(ordinary) == [], "not kept, also not at the end"
     received.stop()

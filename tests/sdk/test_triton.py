@@ -166,16 +166,74 @@ def test_errors_are_tritons_own(front):
             infer(client, tritonclient.http, "echo", "text_input", text, "BYTES", "text_output")
 
 
-def test_grpc_passes_through_with_its_trailers(front):
-    with tritonclient.grpc.InferenceServerClient(address(front.url)) as client:
-        assert client.is_server_live()
-        values = np.array([[1, 2]], dtype=np.float32)
-        told = infer(client, tritonclient.grpc, "linear", "X", values, "FP32", "Y")
-        assert told.shape == (1, 2) and told[0][1] - told[0][0] == 2
-        # The status of a failed call travels in the trailers.
-        with pytest.raises(tritonclient.grpc.InferenceServerException) as raised:
-            infer(client, tritonclient.grpc, "nobody", "X", values, "FP32", "Y")
-        assert "nobody" in raised.value.message()
+def grpc_at(address: str):
+    """One question to a model of texts, or one of numbers, by gRPC."""
+
+    def ask(asked):
+        with tritonclient.grpc.InferenceServerClient(address) as client:
+            if isinstance(asked, str):
+                text = np.array([[asked.encode()]], dtype=object)
+                told = infer(client, tritonclient.grpc, "echo", "text_input", text, "BYTES", "text_output")
+                return told[0][0].decode()
+            values = np.array([asked], dtype=np.float32)
+            return infer(client, tritonclient.grpc, "linear", "X", values, "FP32", "Y")[0].tolist()
+
+    return ask
+
+
+def test_grpc_knows_a_texts_paraphrase(front, triton):
+    via, direct = grpc_at(address(front.url)), grpc_at(f"127.0.0.1:{triton['grpc']}")
+    told = stored(front, via, QUESTION)
+    assert told.split("#")[0] == direct(QUESTION).split("#")[0] == QUESTION.upper() + " "
+    assert via(QUESTION) == told != direct(QUESTION), "the model counts"
+    assert via(PARAPHRASE) == told
+    assert via("Which currencies can I hold?").startswith("WHICH CURRENCIES")
+    outcomes = front.admin.get("/metrics").text
+    for outcome in ("miss", "hit_exact", "hit_semantic"):
+        assert f'dialect="kserve_grpc",outcome="{outcome}"' in outcomes
+
+
+def test_grpc_knows_numbers_by_their_content(front):
+    ask = grpc_at(address(front.url))
+    first = ask([7.5, -2.0, 1e30])
+    assert ask([7.5, -2.0, 1e30]) == first
+    assert ask([-2.0, 7.5, 1e30]) != first
+    assert ask([7.5, -2.0]) != first[:2], "another shape is another request"
+
+
+def test_grpc_answers_are_whole_messages_with_their_parameters(front, triton):
+    """What the client reads beside the numbers: model, version, id, shape."""
+
+    def ask(url, identity):
+        with tritonclient.grpc.InferenceServerClient(url) as client:
+            asked = tritonclient.grpc.InferInput("X", [1, 2], "FP32")
+            asked.set_data_from_numpy(np.array([[1, 2]], dtype=np.float32))
+            wanted = [tritonclient.grpc.InferRequestedOutput("Y")]
+            answer = client.infer("linear", [asked], outputs=wanted, request_id=identity, timeout=30_000_000)
+            said = answer.get_response(as_json=True)
+            said.pop("raw_output_contents")
+            return said, answer.as_numpy("Y").tolist()
+
+    first = ask(address(front.url), "seven")
+    assert ask(address(front.url), "seven") == first
+    assert first[0] == ask(f"127.0.0.1:{triton['grpc']}", "seven")[0]
+    # The id is part of the answer, and so of the key.
+    assert ask(address(front.url), "eight")[0]["id"] == "eight"
+
+
+def test_grpc_errors_are_tritons_own(front, triton):
+    def failure(url):
+        with tritonclient.grpc.InferenceServerClient(url) as client:
+            assert client.is_server_live()
+            with pytest.raises(tritonclient.grpc.InferenceServerException) as raised:
+                values = np.array([[1, 2]], dtype=np.float32)
+                infer(client, tritonclient.grpc, "nobody", "X", values, "FP32", "Y")
+            return raised.value.status(), raised.value.message()
+
+    told = failure(address(front.url))
+    assert "nobody" in told[1] and told[0].startswith("StatusCode.")
+    assert told == failure(f"127.0.0.1:{triton['grpc']}")
+    assert failure(address(front.url)) == told, "and it is not kept"
 
 
 def test_a_decoupled_grpc_stream_passes_through(front):

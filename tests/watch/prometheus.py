@@ -3,8 +3,8 @@
 usage: prometheus.py REPRISE SIMULATED
 
 Holds: promtool finds nothing to say against the metrics, the rules and the configuration; each
-expression of the Grafana dashboard and of the alerts returns data under traffic of all kinds; no
-alert fires without need.
+expression of the Grafana dashboard and of the alerts returns data under traffic of all kinds; each
+alert fires where it should (alerts.yml) and none without need.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import urllib.request
 from servers import ROOT, Servers, free_port, wait
 
 CONFIG = ROOT / "config"
+ALERTS = pathlib.Path(__file__).with_name("alerts.yml")
 # Seconds of traffic: rates over Grafana's shortest interval (four scrapes) need some.
 TRAFFIC = 20
 
@@ -128,6 +129,9 @@ def main():
     given = arguments.parse_args()
     promtool("check", "rules", str(CONFIG / "alerts.yml"))
     promtool("check", "config", str(CONFIG / "prometheus.yml"))
+    promtool("test", "rules", str(ALERTS))
+    named = re.findall(r"alert: (\w+)", (CONFIG / "alerts.yml").read_text())
+    assert sorted(named) == sorted(re.findall(r'alertname="(\w+)"', ALERTS.read_text())), named
     servers = Servers(given.reprise, given.simulated)
     global prometheus
     prometheus = Prometheus(servers.admin)

@@ -20,12 +20,16 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use parking_lot::Mutex;
 
 use crate::fault::{Fault, Kind};
 
 /// How far the fastest reader of a log that is no recording may run ahead of the slowest.
 const WINDOW: usize = 256 << 10;
+
+/// How an answer ended: cleanly, perhaps with trailers, or not.
+pub type End = Result<Option<HeaderMap>, Fault>;
 
 /// Bytes that all running answers of this process may hold together.
 #[derive(Debug)]
@@ -77,7 +81,7 @@ struct State {
     bytes: usize,
     /// Still the whole answer from its first byte?
     recording: bool,
-    end: Option<Result<(), Fault>>,
+    end: Option<End>,
     readers: BTreeMap<u64, Place>,
     next_reader: u64,
     writer: Option<Waker>,
@@ -225,7 +229,7 @@ impl Writer {
     }
 
     /// The answer ended; readers get what is left and then this end.
-    pub fn finish(self, end: Result<(), Fault>) {
+    pub fn finish(self, end: End) {
         let mut state = self.log.state.lock();
         state.end.get_or_insert(end);
         state.wake_readers();
@@ -284,13 +288,18 @@ impl Reader {
             return Poll::Ready(Some(Ok(chunk)));
         }
         match &state.end {
-            Some(Ok(())) => Poll::Ready(None),
+            Some(Ok(_)) => Poll::Ready(None),
             Some(Err(fault)) => Poll::Ready(Some(Err(fault.clone()))),
             None => {
                 place.waker = Some(context.waker().clone());
                 Poll::Pending
             }
         }
+    }
+
+    /// The trailers of an answer that ended cleanly with some.
+    pub fn trailers(&self) -> Option<HeaderMap> {
+        self.log.state.lock().end.as_ref()?.as_ref().ok()?.clone()
     }
 
     /// Awaits the next chunk.
@@ -338,7 +347,7 @@ mod tests {
         writer.push(Bytes::from_static(b"three"));
         assert_eq!(writer.body().unwrap(), "one two three");
         let log = writer.log().clone();
-        writer.finish(Ok(()));
+        writer.finish(Ok(None));
         let after = log.reader().unwrap();
         for all in [early.await.unwrap(), rest(late).await, rest(after).await] {
             assert_eq!(all.unwrap(), b"one two three");
@@ -439,7 +448,7 @@ mod tests {
                         _ => tokio::task::yield_now().await,
                     }
                 }
-                writer.finish(Ok(()));
+                writer.finish(Ok(None));
                 for reader in readers {
                     assert_eq!(reader.await.unwrap().unwrap(), sent);
                 }

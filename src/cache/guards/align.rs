@@ -41,6 +41,8 @@ impl Alignment {
         };
         let mut this = Self { only_a: topic(a), only_b: topic(b), ..Self::default() };
         let all = this.only_a.len() + this.only_b.len();
+        // A name first of all stands for itself: "Use" in a title is not the verb beside it.
+        this.pair_up(a, b, |x, y| x.stem == y.stem && x.named == y.named);
         this.pair_up(a, b, |x, y| x.stem == y.stem);
         this.pair_up(a, b, |x, y| {
             x.class == Class::Content && y.class == Class::Content && slip(x, y)
@@ -51,6 +53,7 @@ impl Alignment {
                 && !y.named
                 && lexicon().synonymous(&x.stem, &y.stem)
         });
+        this.match_acronyms(a, b);
         this.matched.sort_unstable();
         (this.structure_a, this.structure_b) = structure(a, b);
         this.forgive_structure_slips(a, b);
@@ -107,6 +110,39 @@ impl Alignment {
             }
         }
         self.only_a = left;
+    }
+
+    /// "NLP" stands for "natural language processing": a name whose letters are the initials of words in a
+    /// row. Two letters are too few unless those words are names too.
+    fn match_acronyms(&mut self, a: &Reading, b: &Reading) {
+        let meant = |short: &Reading, at: usize, long: &Reading, only: &[usize]| {
+            let letters: Vec<char> = short.tokens[at].word.chars().collect();
+            let few = letters.len() < 3;
+            let fits = short.tokens[at].named && (2..=5).contains(&letters.len());
+            only.windows(letters.len().max(1))
+                .find(|row| {
+                    fits && row.windows(2).all(|w| w[0] + 1 == w[1])
+                        && row.iter().zip(&letters).all(|(i, letter)| {
+                            let token = &long.tokens[*i];
+                            token.word.starts_with(*letter) && (token.named || !few)
+                        })
+                })
+                .map(<[usize]>::to_vec)
+        };
+        for at in self.only_a.clone() {
+            if let Some(row) = meant(a, at, b, &self.only_b) {
+                self.only_a.retain(|i| *i != at);
+                self.only_b.retain(|j| !row.contains(j));
+                self.matched.push((at, row[0]));
+            }
+        }
+        for at in self.only_b.clone() {
+            if let Some(row) = meant(b, at, a, &self.only_a) {
+                self.only_b.retain(|j| *j != at);
+                self.only_a.retain(|i| !row.contains(i));
+                self.matched.push((row[0], at));
+            }
+        }
     }
 
     /// A misspelt function word looks like a topic word: "waht is ..." against "what is ...".

@@ -47,7 +47,12 @@ fn qualifiers(reading: &Reading) -> BTreeSet<Qualifier> {
                 named.value,
                 "day" | "week" | "month" | "year" | "second" | "minute" | "hour"
             );
-        let meant = if span {
+        // "In real time" is no currency.
+        let describes = token.word == "real"
+            && reading.tokens.get(at + 1).is_some_and(|t| t.class == Class::Content);
+        let meant = if describes {
+            false
+        } else if span {
             counted
         } else {
             counted || led || !AMBIGUOUS.contains(&token.word.as_str())

@@ -1,7 +1,7 @@
 //! Same words, other roles.
 
 use super::Pair;
-use super::reading::{Class, Reading};
+use super::reading::{Class, Reading, Token};
 
 /// The two sides of "is x bigger than y" exchanged. Apart from [`roles_differ`], since one full
 /// answer serves both questions and only a bare yes or no does not: who serves such answers
@@ -189,6 +189,23 @@ fn passive(reading: &Reading) -> bool {
                 "is" | "are" | "was" | "were" | "be" | "been" | "being" | "am"
             )
         });
-        be && verb.class == Class::Content
+        be && verb.class == Class::Content && participle(verb)
     })
+}
+
+/// By its form; "a field by its name" has a noun there.
+fn participle(verb: &Token) -> bool {
+    const UNCHANGED: [&str; 16] = [
+        "bound", "bred", "cast", "cut", "fed", "hit", "hurt", "led", "put", "read", "set", "shot",
+        "shut", "struck", "sung", "worn",
+    ];
+    let word = verb.word.as_str();
+    let irregular = verb.stem != verb.word && !word.ends_with(['s', 'e']);
+    !word.is_ascii()
+        || word.ends_with("ed")
+        || word.ends_with("en")
+        || word.ends_with("wn")
+        || irregular
+        || word == "made"
+        || UNCHANGED.contains(&word)
 }

@@ -8,6 +8,9 @@ use super::lexicon::lexicon;
 use super::reading::{Class, Reading, Token};
 use super::{Guard, Pair};
 
+/// Words of a text that is long enough to say one thing in several ways.
+const SENTENCE: usize = 8;
+
 /// Negation or opposite that nothing cancels.
 pub(super) fn differs(pair: &Pair<'_>) -> Option<Guard> {
     if !pair.words.is_related() {
@@ -16,6 +19,12 @@ pub(super) fn differs(pair: &Pair<'_>) -> Option<Guard> {
     let (no_a, no_b) = (negations(pair.a), negations(pair.b));
     let turns = opposites(pair);
     let odd = (no_a + no_b + turns.words) % 2 == 1;
+    if odd && no_a != no_b {
+        let (denies, other) = if no_a > no_b { (pair.a, pair.b) } else { (pair.b, pair.a) };
+        if turns.words == 0 && says_no_otherwise(other, denies) {
+            return None;
+        }
+    }
     if odd {
         return Some(if no_a == no_b { Guard::Antonym } else { Guard::Negation });
     }
@@ -42,6 +51,17 @@ fn negations(reading: &Reading) -> usize {
             t.class != Class::Number && lists.is_negator(&t.word) && !answer && !tag
         })
         .count()
+}
+
+/// "In the absence of a script" for "if there is no script", "omitting it" for "without it": a word of
+/// the other text, and of it alone, that denies without a negation.
+fn says_no_otherwise(other: &Reading, denies: &Reading) -> bool {
+    const DENIALS: [&str; 13] = [
+        "absence", "absent", "lack", "lacking", "lacks", "omit", "omitting", "omits", "avoid",
+        "avoiding", "avoids", "prevent", "prevents",
+    ];
+    let whole = |reading: &Reading| reading.tokens.len() >= SENTENCE;
+    whole(other) && whole(denies) && DENIALS.iter().any(|w| other.has(w) && !denies.has(w))
 }
 
 /// Where "..., aren't you?" begins; past the end when there is none. Its negation asks for assent

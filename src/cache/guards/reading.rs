@@ -4,6 +4,7 @@
 use super::lexicon::{ENGLISH, LanguageSet, lexicon};
 use super::stem::stem;
 use super::unicode::{Script, hides, plain};
+use crate::embed::pictographs;
 
 mod phrases;
 mod tokens;
@@ -80,12 +81,14 @@ pub struct Reading {
     pub asked: Option<Asked>,
     /// It holds text that nobody sees.
     pub hides: bool,
+    /// Its emoji as its author wrote them.
+    pub pictographs: String,
 }
 
 impl Reading {
     /// Reads a text: a few microseconds for a sentence.
     pub fn of(text: &str) -> Self {
-        let hides = hides(text);
+        let (hides, pictographs) = (hides(text), pictographs(text));
         let text = unquoted(plain(text).into_owned());
         let script = Script::dominant(&text);
         let raw = tokens::split(&text);
@@ -109,6 +112,7 @@ impl Reading {
             language,
             asked: None,
             hides,
+            pictographs,
         };
         phrases::settle(&mut reading);
         reading

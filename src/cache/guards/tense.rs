@@ -1,7 +1,7 @@
 //! When: was, is, will be, used to be.
 
 use super::Pair;
-use super::reading::Reading;
+use super::reading::{Asked, Reading};
 
 /// Another time, told by the auxiliaries, in texts that are edits of one another.
 pub(super) fn differs(pair: &Pair<'_>) -> bool {
@@ -9,11 +9,22 @@ pub(super) fn differs(pair: &Pair<'_>) -> bool {
         return false;
     }
     let (a, b) = (Times::of(pair.a), Times::of(pair.b));
+    let mere_consequence = states_consequence(pair.a) && states_consequence(pair.b);
     a.habit != b.habit
         || a.becoming != b.becoming
-        || a.future != b.future
+        || (a.future != b.future && !(mere_consequence && !a.past && !b.past))
         || (a.past && b.present && !a.present)
         || (b.past && a.present && !b.present)
+}
+
+/// "When it is set, the file will be deleted" says no more than "is deleted": a whole statement of how
+/// something works, in which nobody tells what they are about to do.
+fn states_consequence(reading: &Reading) -> bool {
+    let told = ["i", "we", "my", "our", "me", "us"].iter().any(|w| reading.has(w));
+    let asks = reading.text.contains('?')
+        || matches!(reading.asked, Some(Asked::YesNo | Asked::Who | Asked::What | Asked::Where))
+        || reading.tokens.first().is_some_and(|t| matches!(t.word.as_str(), "how" | "why"));
+    !told && !asks && reading.tokens.len() >= 8
 }
 
 struct Times {

@@ -49,12 +49,21 @@ const INDIRECT: [&str; 13] = [
     "wondering",
     "curious",
 ];
+/// Rates that things have, not markets.
+const MEASURED: [&str; 12] = [
+    "sampling", "sample", "frame", "bit", "refresh", "learning", "heart", "clock", "baud", "error",
+    "data", "transfer",
+];
 const SPEAKER: [&str; 5] = ["i", "we", "my", "our", "me"];
 
 /// Whether the word at `at`, which is one of the moment, only tells a story here, or is no such
 /// word at all but a verb.
 pub(super) fn harmless(reading: &Reading, at: usize) -> bool {
     let token = &reading.tokens[at];
+    let before = at.checked_sub(1).map_or("", |before| reading.tokens[before].word.as_str());
+    if matches!(token.word.as_str(), "rate" | "rates") && MEASURED.contains(&before) {
+        return true;
+    }
     let situational = SITUATIONAL.contains(&token.word.as_str());
     (situational && is_told(reading, token.sentence)) || is_verb(reading, at)
 }

@@ -17,6 +17,7 @@ use super::witness::Witness;
 use super::{AnswerId, Contender, Decision, Neighbour, Policy, Ruling};
 use crate::cache::guards::{GuardSet, Reading, differences};
 use crate::cache::judge::JudgeError;
+use crate::embed::{pictographs, shows_other};
 
 pub use report::NamespaceReport;
 use sharing::{Backers, Teachers};
@@ -205,7 +206,13 @@ impl Namespace {
             .map(|n| Vote {
                 family: families.eldest(n.answer),
                 similarity: n.similarity,
-                stand: if families.is_quarantined(n.answer) { Stand::Silent } else { Stand::Full },
+                stand: if families.is_quarantined(n.answer)
+                    || shows_other(&question.pictographs, &pictographs(n.text))
+                {
+                    Stand::Silent
+                } else {
+                    Stand::Full
+                },
             })
             .collect();
         let mut decision = Decision {

@@ -54,15 +54,14 @@ impl Model {
 
     /// Answers each text, in order. One that fails takes those of its batch along.
     pub(super) fn embed(&mut self, texts: &[Arc<str>]) -> Vec<Answer> {
-        let sights: Vec<_> = texts.iter().map(|text| self.window.sight(text)).collect();
-        let whole: Vec<&str> = texts
+        let seen: Vec<_> = texts.iter().map(|text| self.window.seen(text)).collect();
+        let whole: Vec<&str> = seen
             .iter()
-            .zip(&sights)
             .filter(|(_, sight)| matches!(sight, Ok(Sight::Whole)))
             .map(|(text, _)| &**text)
             .collect();
         let mut vectors = self.vectors(&whole).into_iter();
-        let answer = |sight| match sight {
+        let mut answer = |sight| match sight {
             Ok(Sight::Whole) => vectors.next().unwrap_or(Err(EmbedFault::Failed)),
             Ok(Sight::Beyond { tokens }) => Ok(Embedded::BeyondWindow { tokens }),
             Ok(Sight::Unknown { tokens }) => Ok(Embedded::UnknownWords { unknown: tokens }),
@@ -71,7 +70,7 @@ impl Model {
                 Err(EmbedFault::Failed)
             }
         };
-        sights.into_iter().map(answer).collect()
+        seen.into_iter().map(|(_, sight)| answer(sight)).collect()
     }
 
     fn vectors(&mut self, texts: &[&str]) -> Vec<Answer> {

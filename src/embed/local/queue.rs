@@ -1,7 +1,11 @@
 //! The bounded queue between callers and embedding threads.
 //!
 //! It hands out batches, not jobs, because only it sees what waits: whoever is first goes at once (no
-//! waiting for company), together with those behind it that are about as long.
+//! waiting for company), together with others that are about as long.
+//!
+//! While it keeps up, the oldest is first. When it does not, the newest is: whoever has waited for long is
+//! past its lookup's deadline and wants the vector only to store it, and served in turn, everybody would
+//! be. For the same reason a full queue gives up its oldest.
 
 use std::{
     collections::VecDeque,
@@ -26,10 +30,14 @@ const SHORT_BYTES: usize = 48;
 /// batch, and the cache's lookup deadline is a few dozen milliseconds.
 const BATCH_BYTES_MAX: usize = 384;
 
+/// Half of the cache's usual lookup deadline: who has waited for longer is hardly waited for.
+pub(super) const LATE: Duration = Duration::from_millis(25);
+
 /// One text that waits for its vector.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) text: Arc<str>,
+    since: Instant,
     answer: oneshot::Sender<Result<Embedded, EmbedFault>>,
 }
 
@@ -61,6 +69,8 @@ pub(super) struct Queue {
     left: Condvar,
     capacity: usize,
     batch_max: usize,
+    /// A job that has waited for so long lets newer ones pass.
+    late: Duration,
 }
 
 #[derive(Debug)]
@@ -80,14 +90,16 @@ pub(super) struct Seat {
 // === impl Queue ===
 
 impl Queue {
-    /// At most `capacity` waiting jobs, at most `batch_max` in a batch (each at least one).
-    pub(super) fn new(capacity: usize, batch_max: usize) -> Self {
+    /// At most `capacity` waiting jobs, at most `batch_max` in a batch (each at least one); a job is late
+    /// after `late`.
+    pub(super) fn new(capacity: usize, batch_max: usize, late: Duration) -> Self {
         Self {
             state: Mutex::new(State { jobs: VecDeque::new(), workers: 0, closed: false }),
             arrived: Condvar::new(),
             left: Condvar::new(),
             capacity: capacity.max(1),
             batch_max: batch_max.max(1),
+            late,
         }
     }
 
@@ -112,11 +124,19 @@ impl Queue {
             // keep out those who still wait.
             state.jobs.retain(|job| !job.is_abandoned());
         }
+        let mut given_up = None;
         if state.jobs.len() >= self.capacity {
-            return Err(EmbedFault::Busy);
+            given_up = state.jobs.pop_front_if(|oldest| oldest.since.elapsed() >= self.late);
+            if given_up.is_none() {
+                return Err(EmbedFault::Busy);
+            }
         }
-        state.jobs.push_back(Job { text, answer });
+        state.jobs.push_back(Job { text, since: Instant::now(), answer });
         drop(state);
+        // Outside the lock: it wakes the caller.
+        if let Some(job) = given_up {
+            job.answer(Err(EmbedFault::Busy));
+        }
         self.arrived.notify_one();
         Ok(answered)
     }
@@ -129,7 +149,7 @@ impl Queue {
             if state.closed {
                 return None;
             }
-            let batch = state.take_batch(self.batch_max);
+            let batch = state.take_batch(self.batch_max, self.late);
             if !batch.is_empty() {
                 return Some(batch);
             }
@@ -167,7 +187,23 @@ impl Queue {
 }
 
 impl State {
-    fn take_batch(&mut self, batch_max: usize) -> Vec<Job> {
+    fn take_batch(&mut self, batch_max: usize, late: Duration) -> Vec<Job> {
+        while self.jobs.front().is_some_and(Job::is_abandoned) {
+            self.jobs.pop_front();
+        }
+        let is_behind = self.jobs.front().is_some_and(|oldest| oldest.since.elapsed() >= late);
+        if is_behind {
+            // The newest is first now, and so is its company: the queue is walked from its end.
+            self.jobs.make_contiguous().reverse();
+        }
+        let batch = self.take_in_order(batch_max);
+        if is_behind {
+            self.jobs.make_contiguous().reverse();
+        }
+        batch
+    }
+
+    fn take_in_order(&mut self, batch_max: usize) -> Vec<Job> {
         while self.jobs.front().is_some_and(Job::is_abandoned) {
             self.jobs.pop_front();
         }

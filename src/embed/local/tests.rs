@@ -178,12 +178,27 @@ async fn a_text_that_fills_the_window_fits_and_one_more_token_does_not() {
 #[tokio::test]
 async fn a_text_with_words_that_the_model_does_not_know_has_no_vector() {
     let Some(local) = shared() else { return };
-    assert_eq!(unknown(&local, "do you feel 🙂 or 😡").await, Some(2));
+    assert_eq!(unknown(&local, "🙂 😡").await, Some(2));
+    assert_eq!(unknown(&local, "Ask ᚠᚢᚦ 🙂").await, Some(2));
     let decode = |word: &str| format!("decode {}", word.repeat(101));
     assert_eq!(unknown(&local, &decode("x")).await, Some(1));
     assert_eq!(unknown(&local, &decode("y")).await, Some(1));
     assert_eq!(unknown(&local, &format!("decode {}", "x".repeat(100))).await, None);
     assert_eq!(unknown(&local, "“Où est-il né — à Zürich?” 東京 → € naïve").await, None);
+}
+
+/// Who compares questions compares their emoji apart.
+#[tokio::test]
+async fn emoji_that_the_model_does_not_know_are_left_out() {
+    let Some(local) = shared() else { return };
+    let vector = async |text: &str| match local.embed(text.into()).await.unwrap() {
+        Embedded::Vector(vector) => vector,
+        other => panic!("{text:?}: {other:?}"),
+    };
+    let plain = vector("How do I reset my password?").await;
+    for adorned in ["How do I reset my password?🙂", "🤗 How do I reset my password?"] {
+        assert_eq!(vector(adorned).await, plain, "{adorned}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,10 @@
 //! Does the model see all of a text?
 
+use std::borrow::Cow;
+
 use tokenizers::Tokenizer;
+
+use crate::embed::{is_pictograph, pictographs};
 
 /// A text longer than this many bytes a window's token is judged by its beginning first: prose has
 /// about 4.5 bytes a token, so the beginning alone overflows and the rest need not be tokenized.
@@ -58,6 +62,23 @@ impl Window {
         match ids.iter().filter(|id| self.placeholders.contains(id)).count() {
             0 => Ok(Sight::Whole),
             tokens => Ok(Sight::Unknown { tokens }),
+        }
+    }
+
+    /// A text as the model sees it best, and how much of it that is: pictographs without a token of
+    /// their own would each be the same placeholder, and take the word that they touch along.
+    pub(super) fn seen<'t>(
+        &self,
+        text: &'t str,
+    ) -> (Cow<'t, str>, Result<Sight, tokenizers::Error>) {
+        let sight = self.sight(text);
+        if !matches!(sight, Ok(Sight::Unknown { .. })) || pictographs(text).is_empty() {
+            return (text.into(), sight);
+        }
+        let bare: String = text.chars().map(|c| if is_pictograph(c) { ' ' } else { c }).collect();
+        match self.sight(&bare) {
+            Ok(Sight::Whole) if !bare.trim().is_empty() => (bare.into(), Ok(Sight::Whole)),
+            _ => (text.into(), sight),
         }
     }
 

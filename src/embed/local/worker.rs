@@ -65,7 +65,11 @@ mod tests {
     }
 
     fn bench(capacity: usize, batch_max: usize, reopens: usize) -> Bench {
-        let queue = Arc::new(Queue::new(capacity, batch_max));
+        bench_late(capacity, batch_max, reopens, Duration::MAX)
+    }
+
+    fn bench_late(capacity: usize, batch_max: usize, reopens: usize, late: Duration) -> Bench {
+        let queue = Arc::new(Queue::new(capacity, batch_max, late));
         let (tell, batches) = mpsc::sync_channel(64);
         let (go, wait) = mpsc::sync_channel(64);
         let seat = queue.seat();
@@ -156,6 +160,22 @@ mod tests {
         let _waiting = [bench.push("one"), bench.push("two")];
         assert_eq!(bench.queue.push("three".into()).unwrap_err(), EmbedFault::Busy);
         assert_eq!(bench.queue.len(), 2);
+        bench.end();
+    }
+
+    #[test]
+    fn when_it_is_behind_the_newest_is_first_and_a_full_queue_gives_up_the_oldest() {
+        let bench = bench_late(3, 2, 0, Duration::ZERO);
+        let first = bench.occupy();
+        let waiting = ["a", "bb", "ccc", "dddd"].map(|text| bench.push(text));
+        let [oldest, older, newer, newest] = waiting;
+        assert_eq!(oldest.blocking_recv().unwrap().unwrap_err(), EmbedFault::Busy);
+        assert_eq!(bench.queue.len(), 3);
+        assert_eq!(bench.next_batch(), ["dddd".into(), "ccc".into()]);
+        assert_eq!(bench.next_batch(), ["bb".into()]);
+        bench.go.send(()).unwrap();
+        let lengths = [first, older, newer, newest].map(length);
+        assert_eq!(lengths, [5.0, 2.0, 3.0, 4.0]);
         bench.end();
     }
 

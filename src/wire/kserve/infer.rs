@@ -183,7 +183,7 @@ fn text<'t>(input: &'t Json<'_>, bytes: Option<&'t [u8]>) -> Option<&'t str> {
     }
 }
 
-fn one_element(bytes: &[u8]) -> Option<&str> {
+pub(super) fn one_element(bytes: &[u8]) -> Option<&str> {
     let (length, text) = bytes.split_at_checked(4)?;
     let length = u32::from_le_bytes(length.try_into().ok()?) as usize;
     std::str::from_utf8(text).ok().filter(|text| text.len() == length)

@@ -42,8 +42,14 @@ fn numbers_in_words(reading: &mut Reading) {
     ];
     let mut at = 0;
     while at < reading.tokens.len() {
+        // "several thousand" counts no more than "thousands" does.
+        let vague = at > 0
+            && matches!(word(reading, at), "hundred" | "thousand" | "million" | "billion")
+            && matches!(word(reading, at - 1), "several" | "many" | "few" | "some");
         let token = &mut reading.tokens[at];
-        if let Some((_, digits)) = WRITTEN.iter().find(|(w, _)| *w == token.word) {
+        if let Some((_, digits)) = WRITTEN.iter().find(|(w, _)| *w == token.word)
+            && !vague
+        {
             token.word = (*digits).to_owned();
             token.stem = token.word.clone();
             token.class = Class::Number;
@@ -74,6 +80,12 @@ fn method_phrases(reading: &mut Reading) -> bool {
     means
 }
 
+/// "The following day" comes after another one.
+const TIMES: [&str; 12] = [
+    "day", "days", "week", "weeks", "month", "months", "year", "years", "morning", "night",
+    "season", "episode",
+];
+
 /// How many words up to this one are filler, and whether it makes the text ask "how".
 fn phrase_at(reading: &Reading, at: usize) -> (usize, bool) {
     let next = word(reading, at + 1);
@@ -96,6 +108,10 @@ fn phrase_at(reading: &Reading, at: usize) -> (usize, bool) {
             (1 + usize::from(praised), true)
         }
         "what" => (0, next == "should" && word(reading, at + 3) == "do"),
+        "different" | "various" if before == "the" => (1, false),
+        "type" | "kind" | "sort" if before == "a" && next == "of" => (1, false),
+        // What a colon or the next line holds, and no time.
+        "following" if before == "the" && !TIMES.contains(&next) => (1, false),
         "order" if before == "in" && next == "to" => (1, false),
         "want" | "need" | "wish" | "trying" | "try"
             if matches!(before, "i" | "we" | "you" | "am") && next == "to" =>
@@ -130,7 +146,39 @@ fn aspect(reading: &mut Reading) {
     }
 }
 
+/// A statement whose question words only join its parts: "the file whose format ...", "when it is set".
+fn only_relates(reading: &Reading) -> bool {
+    const REQUESTS: [&str; 13] = [
+        "know",
+        "tell",
+        "explain",
+        "show",
+        "wonder",
+        "wondering",
+        "ask",
+        "asking",
+        "understand",
+        "describe",
+        "discuss",
+        "say",
+        "curious",
+    ];
+    let text = reading.text.trim_end();
+    let asks = text.contains('?') || REQUESTS.iter().any(|w| reading.has(w));
+    let first = reading.tokens.iter().find(|t| t.class != Class::Filler);
+    let led = first.is_some_and(|t| {
+        matches!(
+            t.word.as_str(),
+            "who" | "whom" | "whose" | "what" | "which" | "where" | "why" | "how"
+        )
+    });
+    text.ends_with('.') && !asks && !led && reading.tokens.len() >= 8
+}
+
 fn question_word(reading: &Reading) -> Option<Asked> {
+    if only_relates(reading) {
+        return None;
+    }
     let named = (0..reading.tokens.len()).find_map(|at| match word(reading, at) {
         "who" | "whom" | "whose" => Some(Asked::Who),
         "what" | "which" => Some(Asked::What),

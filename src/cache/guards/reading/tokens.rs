@@ -77,6 +77,9 @@ impl<'a> Scan<'a> {
             self.at += c.len_utf8();
         } else if c.is_numeric() {
             self.number();
+        } else if self.version() {
+            self.at += c.len_utf8();
+            self.number();
         } else if Script::of(c).runs_on() {
             self.at += c.len_utf8();
             self.push(c.to_string(), Shape::Word, false);
@@ -85,6 +88,19 @@ impl<'a> Scan<'a> {
         } else {
             self.sign(c);
         }
+    }
+
+    /// "v2.10.0" is the version 2.10.0; "v8" may be an engine.
+    fn version(&self) -> bool {
+        let apart = self.before().is_none_or(|c| !c.is_alphanumeric());
+        let digits = self.text[self.at..].strip_prefix(['v', 'V']);
+        let mut rest =
+            digits.unwrap_or_default().trim_start_matches(|c: char| c.is_ascii_digit()).chars();
+        let begins = digits.is_some_and(|d| d.starts_with(|c: char| c.is_ascii_digit()));
+        apart
+            && begins
+            && rest.next() == Some('.')
+            && rest.next().is_some_and(|c| c.is_ascii_digit())
     }
 
     /// Digits with inner `. , : / -`, and letters stuck to them: "1,000", "3.11", "2024-01-05",

@@ -158,6 +158,28 @@ fn a_rejected_answer_and_its_kin_are_served_no_more() {
     }
 }
 
+/// Vectors leave emoji out; guards may be off.
+#[test]
+fn other_emoji_make_another_question_and_one_alone_adorns() {
+    let bare =
+        Settings { min_similarity: 0.9, guards: GuardSet::NONE, ..settings(Policy::Threshold) };
+    for (asked, stored, ruling) in [
+        ("What does a \u{1f917} mean?", "What does a \u{1f621} mean?", Ruling::NoNeighbour),
+        ("What does a \u{1f917} mean?", "What does a \u{1f917} mean to you?", Ruling::Serve),
+        ("Where is my parcel? \u{1f917}", "Where is my parcel?", Ruling::Serve),
+        (
+            "Who rules \u{1f3f4}\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}?",
+            "Who rules \u{1f3f4}\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f}?",
+            Ruling::NoNeighbour,
+        ),
+        ("What is 2 \u{2796} 1?", "What is 2 \u{2795} 1?", Ruling::NoNeighbour),
+    ] {
+        let mut space = Namespace::new(bare.clone(), Belief::flat());
+        let decision = space.decide(&Reading::of(asked), &[near(1, 1.0, stored)], NEVER);
+        assert_eq!(decision.ruling, ruling, "{asked} | {stored}");
+    }
+}
+
 #[test]
 fn a_mark_that_is_heard_again_teaches_nothing_more() {
     let mut space = trained(0.05, 40);
