@@ -82,7 +82,7 @@ fn draws_are_two_and_even() {
 /// Ten and a hundred milliseconds; every second the whole machine pauses for 150.
 fn twins(now: Duration, index: usize) -> Duration {
     let second = now.as_millis() % 1_000;
-    let pause = if second < 150 { 150 - second } else { 0 };
+    let pause = 150_u128.saturating_sub(second);
     let own = if index == 0 { 10 * MS } else { 100 * MS };
     own + Duration::from_millis(u64::try_from(pause).unwrap())
 }
