@@ -60,6 +60,10 @@ bench: build ## Side by side in one run: direct, nginx, Reprise; and instruction
 bench-peers: build ## The same against haproxy, varnish, LiteLLM, Portkey and GPTCache; streams; memory
 	scripts/bench --peers --out target/bench-peers
 
+.PHONY: bench-store
+bench-store: ## The vector tier; ARGS="--entries 1000000 --int8", --milvus URL, --qdrant URL
+	cargo bench --locked --bench store -- $(ARGS)
+
 .PHONY: fmt
 fmt: ## Format
 	cargo fmt

@@ -17,8 +17,9 @@ use reprise::{
         flight::log::{Budget, Log},
         guards::{Reading, alone},
         key::{Key, Route},
+        pace::Pace,
         verdict::{
-            Agreement, AnswerId, Namespace, Neighbour, Settings,
+            Agreement, AnswerId, Namespace, Neighbour, Settings, Wording,
             first_prior::{DEFAULT_MODEL, first_prior},
         },
     },
@@ -160,6 +161,7 @@ fn entry(key: &Key) -> Arc<Entry> {
         body: Bytes::from(CHUNK.repeat(20)),
         usage: None,
         upstream_ms: 900,
+        pace: Pace::default(),
         generated_ms: now_ms(),
         expires_ms: now_ms() + 3_600_000,
     })
@@ -239,7 +241,7 @@ fn verdict(iterations: u32) {
         .map(|(at, text)| Neighbour {
             answer: AnswerId([0, 0, 1, 2, 0, 3, 1, 0][at]),
             similarity: 0.97 - 0.02 * at as f32,
-            text,
+            text: Wording::Text(text),
         })
         .collect();
     let mut space = Namespace::new(Settings::default(), first_prior(DEFAULT_MODEL));

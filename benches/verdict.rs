@@ -9,7 +9,7 @@ use std::{hint::black_box, time::Instant};
 use reprise::cache::{
     guards::{Reading, alone},
     verdict::{
-        Agreement, AnswerId, Namespace, Neighbour, Settings,
+        Agreement, AnswerId, Namespace, Neighbour, Settings, Wording,
         first_prior::{DEFAULT_MODEL, first_prior},
     },
 };
@@ -35,7 +35,7 @@ fn main() {
                 .map(|key| Neighbour {
                     answer: AnswerId((at % 70 + key / 4) as u128),
                     similarity: 0.985 - 0.012 * key as f32,
-                    text: text(at + key, "a"),
+                    text: Wording::Text(text(at + key, "a")),
                 })
                 .collect();
             let begun = Instant::now();

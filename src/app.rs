@@ -10,6 +10,7 @@ mod reload;
 mod reports;
 mod store;
 pub mod transfer;
+pub mod warm;
 
 use std::{sync::Arc, time::Duration};
 

@@ -15,9 +15,11 @@ pub mod judge;
 pub mod key;
 pub mod learn;
 pub mod namespaces;
+pub mod pace;
 pub mod policy;
 mod probing;
 mod purge;
+pub mod quota;
 pub mod reason;
 mod replicas;
 mod report;
@@ -26,6 +28,8 @@ mod unkept;
 mod upkeep;
 mod vectors;
 pub mod verdict;
+pub mod wording;
+pub mod worth;
 pub mod write;
 
 use std::{path::PathBuf, sync::Arc};
@@ -38,19 +42,21 @@ use self::{
     exact::ExactTier,
     feedback::Served,
     fences::Fences,
-    guards::{Alone, Clock, Reading, alone_by},
+    guards::{Alone, Clock, Reading, Veil, alone_by},
     judge::llm::LlmJudge,
     key::Key,
     namespaces::Namespaces,
     policy::Plan,
     probing::Probing,
+    quota::{Accounts, Quota},
     reason::Reason,
     replicas::Replicas,
     unkept::Unkept,
     upkeep::{Company, Upkeep},
     vectors::Vectors,
     verdict::Placement,
-    write::{WriteBehind, WriteReport},
+    worth::Worth,
+    write::{Terms, WriteBehind, WriteReport},
 };
 pub use self::{
     feedback::Mark,
@@ -122,6 +128,33 @@ impl Tier {
     }
 }
 
+/// What a cache is made over.
+pub struct Parts {
+    /// Without one it repeats exactly.
+    pub embedder: Option<Arc<dyn Embedder>>,
+    /// Without one it is the memory tier alone.
+    pub store: Option<Arc<dyn VectorStore>>,
+    /// How many answers may wait to be written to the store.
+    pub queue: usize,
+    /// What each tenant may keep there.
+    pub quota: Quota,
+    /// Whether questions are kept there as they are.
+    pub prompts: Prompts,
+    /// Covers and compares questions that are not.
+    pub veil: Arc<Veil>,
+    /// The folder of what is learned about near questions, and of what answers were worth.
+    pub learned: Option<PathBuf>,
+}
+
+/// Whether questions are kept in the store as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prompts {
+    /// Their text.
+    Kept,
+    /// What guards need of them, and no text.
+    Covered,
+}
+
 /// The tiers and the rules between them.
 pub struct Cache {
     config: ArcSwap<config::Cache>,
@@ -139,27 +172,30 @@ pub struct Cache {
     /// Where the store is shared with other replicas.
     fences: Option<Arc<Fences>>,
     replicas: Option<Arc<Replicas>>,
+    veil: Arc<Veil>,
+    /// Where quotas want to know it.
+    worth: Option<Arc<Worth>>,
     _upkeep: Option<Upkeep>,
 }
 
 impl Cache {
-    /// A cache over these parts; without a store it is the memory tier alone, without an embedder
-    /// it repeats exactly. `queue` answers may wait to be written; what is learned about near
-    /// questions is kept in the file `learned`.
-    pub fn new(
-        config: config::Cache,
-        embedder: Option<Arc<dyn Embedder>>,
-        store: Option<Arc<dyn VectorStore>>,
-        queue: usize,
-        learned: Option<PathBuf>,
-        tasks: &TaskTracker,
-    ) -> Self {
+    /// A cache over these parts.
+    pub fn new(config: config::Cache, parts: Parts, tasks: &TaskTracker) -> Self {
+        let Parts { embedder, store, queue, quota, prompts, veil, learned } = parts;
         let exact = ExactTier::new(config.max_bytes.0, config.grace.get());
         let model = embedder.as_ref().map_or("", |embedder| embedder.identity().name.as_str());
         let semantic = &config.semantic;
         let shared = config.scope == config::ScopeRule::Shared;
         let confirmations = if shared { semantic.confirmations } else { 0 };
-        let namespaces = Arc::new(Namespaces::open(semantic, model, confirmations, learned));
+        let namespaces = Arc::new(Namespaces::open(
+            semantic,
+            model,
+            confirmations,
+            learned.as_ref().map(|folder| folder.join("learned.json")),
+        ));
+        let worth = quota
+            .bounds()
+            .then(|| Arc::new(Worth::open(learned.map(|folder| folder.join("worth.json")))));
         let judge = LlmJudge::open(&semantic.judge).unwrap_or_else(|error| {
             tracing::error!(%error, "no language model judges: cheaper judges alone");
             None
@@ -167,8 +203,12 @@ impl Cache {
         let meta = store.as_ref().and_then(|store| store.meta()).cloned();
         let replicas = meta.clone().map(|meta| Arc::new(Replicas::new(meta, namespaces.clone())));
         let fences = meta.map(|meta| Arc::new(Fences::new(meta, exact.clone())));
-        let writer =
-            store.clone().map(|store| WriteBehind::start(store, fences.clone(), queue, tasks));
+        let writer = store.clone().map(|store| {
+            let accounts = worth.clone().map(|worth| Accounts::new(store.clone(), worth, quota));
+            let veil = (prompts == Prompts::Covered).then(|| veil.clone());
+            let terms = Terms { accounts, veil };
+            WriteBehind::start(store, fences.clone(), terms, queue, tasks)
+        });
         let company = fences.clone().zip(replicas.clone());
         let company =
             company.map(|(fences, replicas)| Company { fences, replicas, exact: exact.clone() });
@@ -190,6 +230,8 @@ impl Cache {
             writer,
             fences,
             replicas,
+            veil,
+            worth,
             _upkeep: upkeep,
             config: ArcSwap::from_pointee(config),
         }
@@ -218,6 +260,7 @@ impl Cache {
         let entry = self.exact.get(key).ok_or(None)?;
         let hit = self.by_age(entry);
         self.acceptable(&hit, plan)?;
+        self.worth(&hit.entry, 1.0);
         Ok(hit)
     }
 
@@ -229,6 +272,13 @@ impl Cache {
             false => HitKind::Stale,
         };
         Hit { entry, kind }
+    }
+
+    /// An answer is served, and is right with this probability.
+    fn worth(&self, entry: &Entry, correct: f64) {
+        if let Some(worth) = &self.worth {
+            worth.hit(entry, correct);
+        }
     }
 
     /// Is it young enough for this request?
@@ -255,8 +305,11 @@ impl Cache {
 
     /// Does the truth of this answer move with the clock?
     fn is_volatile(&self, entry: &Entry) -> bool {
-        let question = entry.question.as_deref();
-        question.is_some_and(|text| self.class(&Reading::of(text)) == Some(Alone::Volatile))
+        // A covered question does not tell: configured words are not found in it.
+        let moves = |text: &str| {
+            Veil::is_covered(text) || self.class(&Reading::of(text)) == Some(Alone::Volatile)
+        };
+        entry.question.as_deref().is_some_and(moves)
     }
 
     /// May this request have this answer, which another request of the same key was given? What a
@@ -301,12 +354,13 @@ impl Cache {
         }
     }
 
-    /// Writes down what was learned about near questions.
+    /// Writes down what was learned about near questions, and what answers were worth.
     ///
     /// # Errors
     /// The file system's.
     pub fn save_learned(&self) -> std::io::Result<()> {
-        self.namespaces.save()
+        let worth = self.worth.as_ref().map_or(Ok(()), |worth| worth.save());
+        self.namespaces.save().and(worth)
     }
 
     /// The answer of this name and the tier that it was found in, for people.

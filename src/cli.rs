@@ -10,6 +10,7 @@ pub mod purge;
 pub mod stats;
 pub mod top;
 pub mod transfer;
+pub mod warm;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -46,6 +47,8 @@ pub enum Command {
     Top(top::Top),
     /// Delete answers of a running Reprise, after a look at how many.
     Purge(purge::Purge),
+    /// Fill the configured store before anybody asks.
+    Warm(warm::Warm),
     /// Write all answers of the configured store into a file.
     Export(transfer::Export),
     /// Read answers from a file into the configured store.

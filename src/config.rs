@@ -46,14 +46,14 @@ pub use self::{
     tls::{Alpn, Pair, Tls, TlsVersion},
     trusted::Trusted,
     units::{Size, Span},
-    upstream::{BalanceRule, Headers, Upstream},
+    upstream::{BalanceRule, Headers, NoStore, Upstream},
 };
 /// What other rooms name themselves: APIs and wrapped questions, where a model is computed, how a
-/// near prompt is judged, how vectors are kept on a server.
+/// near prompt is judged, how vectors are kept.
 pub use crate::{
     cache::verdict::Policy,
     embed::local::Provider,
-    store::remote::Quantization,
+    store::Quantization,
     wire::{Template, custom::Custom, dialects::Family},
 };
 

@@ -8,9 +8,11 @@ mod ahead;
 mod batch;
 mod boarding;
 mod call;
+mod drain;
 mod explain;
 mod forward;
 mod journey;
+mod keep;
 mod reading;
 mod replay;
 mod report;
@@ -34,6 +36,7 @@ use self::{
 };
 pub use self::{
     explain::{Asked, Told},
+    keep::{Addressed, Unkept},
     reading::Readings,
 };
 use crate::{
@@ -44,7 +47,7 @@ use crate::{
         reason::Reason,
         semantic::Times,
     },
-    config::{Config, Replay},
+    config::{self, Config, NoStore, Replay},
     fault::{Fault, Kind},
     front::{
         Handler, Peer,
@@ -94,8 +97,17 @@ pub struct House {
 impl House {
     /// The life of an upstream's answers.
     fn ttl(&self, upstream: &crate::upstream::Upstream) -> Duration {
-        let named = self.config.upstream.iter().find(|one| one.name == upstream.name());
-        named.and_then(|one| one.ttl).unwrap_or(self.config.cache.ttl).get()
+        let ttl = self.settings(upstream).and_then(|one| one.ttl);
+        ttl.unwrap_or(self.config.cache.ttl).get()
+    }
+
+    /// What an upstream's `no-store` means.
+    fn no_store(&self, upstream: &crate::upstream::Upstream) -> NoStore {
+        self.settings(upstream).map(|one| one.no_store).unwrap_or_default()
+    }
+
+    fn settings(&self, upstream: &crate::upstream::Upstream) -> Option<&config::Upstream> {
+        self.config.upstream.iter().find(|one| one.name == upstream.name())
     }
 }
 

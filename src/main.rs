@@ -52,6 +52,9 @@ fn main() -> ExitCode {
         Command::Health(wanted) => without_upstream(settings, |config| {
             told("health", EX_UNAVAILABLE, cli::health::run(&wanted, &config))
         }),
+        Command::Warm(wanted) => configured(settings, |config| {
+            told("warm", EX_UNAVAILABLE, cli::warm::run(&wanted, &config))
+        }),
         Command::Export(wanted) => without_upstream(settings, |config| {
             told("export", EX_UNAVAILABLE, cli::transfer::export(&wanted, &config))
         }),

@@ -19,7 +19,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use self::paced::Paced;
 use crate::{
-    cache::flight::{Landing, Passenger, log::Reader},
+    cache::{
+        flight::{Landing, Passenger, log::Reader},
+        pace::Pace,
+    },
     fault::{Fault, Kind, Whose},
     front::admission::Admitted,
     observe::{BodyEnd, RecordGuard},
@@ -74,9 +77,9 @@ impl<H> Body<H> {
         Self::of(Source::Whole(bytes))
     }
 
-    /// A body of events that is all here, let go evenly over `total`.
-    pub fn paced(bytes: Bytes, total: Duration) -> Self {
-        Self::of(Source::Paced(Paced::new(&bytes, total)))
+    /// A body of events that is all here, let go as they came, or evenly over `total`.
+    pub fn paced(bytes: &Bytes, pace: &Pace, total: Duration) -> Self {
+        Self::of(Source::Paced(Paced::new(bytes, pace, total)))
     }
 
     /// A body that follows a flight.

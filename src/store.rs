@@ -4,7 +4,7 @@
 //! vector) of one *answer*. Usually an answer has exactly one key, its own; learned aliases add
 //! more, which point to the same answer.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -112,6 +112,21 @@ pub struct Neighbour {
     pub expires_ms: u64,
 }
 
+/// One stored key as a list of them tells it: without text, vector and answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// The key's id.
+    pub id: EntryId,
+    /// The answer it leads to.
+    pub answer: EntryId,
+    /// What [`VectorStore::weight`] said of it, where the store can list that.
+    pub bytes: Option<u64>,
+    /// As in [`Record`].
+    pub generated_ms: u64,
+    /// As in [`Record`].
+    pub expires_ms: u64,
+}
+
 /// Which records an administrator means. Empty selectors do not exist: `All` is said aloud.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -167,6 +182,17 @@ impl StoreFault {
     }
 }
 
+/// How vectors are kept for finding candidates. The similarity is that of the full vectors.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Quantization {
+    /// As they are, 4 bytes a number.
+    #[default]
+    None,
+    /// One byte a number.
+    Int8,
+}
+
 /// What a store says of itself, for `/readyz?verbose`, metrics and the dashboard.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct StoreReport {
@@ -178,8 +204,17 @@ pub struct StoreReport {
     pub records: u64,
     /// Bytes on disk, where known.
     pub disk_bytes: u64,
+    /// Vectors that no graph covers yet, where known: each search scans them.
+    pub unindexed: u64,
+    /// Records that it let go of by itself because its disk space was used up.
+    pub evicted_total: u64,
     /// The last thing that went wrong, while it is still wrong.
     pub trouble: Option<String>,
+}
+
+/// Bytes of a vector of so many numbers.
+const fn vector_bytes(dimension: usize) -> u64 {
+    dimension as u64 * size_of::<f32>() as u64
 }
 
 /// A place where records are kept and found by nearness.
@@ -204,14 +239,30 @@ pub trait VectorStore: Send + Sync + 'static {
     /// Deletes what a selector means and says how many records that were.
     fn delete(&self, selector: Selector) -> BoxFuture<'_, Result<u64, StoreFault>>;
 
-    /// The ids of the answers that a selector means, for emptying the memory tier too.
-    fn answers(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<EntryId>, StoreFault>>;
+    /// Every key that a selector means, in no order: alternative keys of an answer too.
+    fn holdings(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Holding>, StoreFault>>;
+
+    /// The ids of the answers that a selector means.
+    fn answers(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<EntryId>, StoreFault>> {
+        Box::pin(async move {
+            let held = self.holdings(selector).await?;
+            let answers: BTreeSet<_> = held.into_iter().map(|one| one.answer).collect();
+            Ok(answers.into_iter().collect())
+        })
+    }
 
     /// Makes everything durable: called when draining.
     fn flush(&self) -> BoxFuture<'_, Result<(), StoreFault>>;
 
     /// How it is doing. Cheap: called for each scrape.
     fn report(&self) -> StoreReport;
+
+    /// Bytes of a record that its tenant is charged with: its payload as it is stored and its vector.
+    /// Names, texts and indexes come on top and are the store's own matter.
+    fn weight(&self, record: &Record) -> u64 {
+        record.payload.len() as u64
+            + record.vector.as_ref().map_or(0, |vector| vector_bytes(vector.len()))
+    }
 
     /// The largest payload of a record that it takes.
     fn payload_max_bytes(&self) -> usize {

@@ -27,6 +27,7 @@ mod http2;
 mod in_flight;
 mod line;
 mod load;
+mod movable;
 mod open;
 mod outgoing;
 mod peek;

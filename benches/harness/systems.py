@@ -90,8 +90,10 @@ class Running:
         return child
 
     def nginx(self):
-        self.start("nginx", "nginx", "-p", self.work, "-c", LOAD / "nginx.conf")
+        self.start("origin", "nginx", "-p", self.work, "-c", LOAD / "origin.conf")
         wait(f"http://127.0.0.1:{ORIGIN}/")
+        self.start("nginx", "nginx", "-p", self.work, "-c", LOAD / "nginx.conf")
+        wait("http://127.0.0.1:9302/")
 
     def reprise(self, name, upstream, port, admin, **environment):
         """The release build with an empty store of its own."""

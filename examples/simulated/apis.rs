@@ -2,6 +2,7 @@
 //! becomes what that API would say.
 
 mod anthropic;
+mod bedrock;
 mod cohere;
 mod gemini;
 mod llamacpp;
@@ -82,6 +83,9 @@ pub(crate) fn at(path: &str) -> Option<&'static dyn Api> {
         "/v2/chat" => &cohere::Cohere,
         "/generate" | "/generate_stream" => &tgi::Tgi,
         "/completion" => &llamacpp::LlamaCpp,
+        path if path.ends_with("/converse") || path.ends_with("/converse-stream") => {
+            &bedrock::Bedrock
+        }
         path if path.ends_with("GenerateContent") || path.ends_with(":generateContent") => {
             &gemini::Gemini
         }

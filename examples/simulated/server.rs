@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -92,7 +92,7 @@ impl Server {
 
     async fn route(&self, request: Request<Incoming>) -> Response<Body> {
         let (head, body) = request.into_parts();
-        let path = head.uri.path().to_owned();
+        let path = plain(&head.uri).to_owned();
         match (&head.method, path.as_str()) {
             (&Method::GET, "/sim/stats") => return responses::json(&self.stats.json(), None),
             (&Method::POST, "/sim/reset") => {
@@ -185,8 +185,23 @@ impl Server {
     }
 }
 
+/// The path of OpenAI's own API that an Azure deployment's means; others as they are. Azure insists
+/// on an `api-version`.
+fn plain(uri: &Uri) -> &str {
+    let versioned = uri.query().is_some_and(|query| query.contains("api-version="));
+    let deployment = uri.path().strip_prefix("/openai/deployments/").filter(|_| versioned);
+    match deployment.and_then(|rest| rest.split_once('/')) {
+        Some((_, "chat/completions")) => "/v1/chat/completions",
+        Some((_, "completions")) => "/v1/completions",
+        Some((_, "embeddings")) => "/v1/embeddings",
+        _ if uri.path() == "/openai/responses" && versioned => "/v1/responses",
+        _ => uri.path(),
+    }
+}
+
 /// What the client authenticates with, as it sent it.
 fn credential(headers: &HeaderMap) -> String {
-    let value = headers.get(header::AUTHORIZATION).or_else(|| headers.get("x-api-key"));
+    let own = || headers.get("x-api-key").or_else(|| headers.get("api-key"));
+    let value = headers.get(header::AUTHORIZATION).or_else(own);
     value.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).unwrap_or_default()
 }

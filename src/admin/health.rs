@@ -80,6 +80,16 @@ impl Health {
         self.watch(name, move || part.clone());
     }
 
+    /// What is wrong with a part, if anything is.
+    pub fn trouble(&self, name: &str) -> Option<String> {
+        let parts = self.parts.read();
+        let (_, probe) = parts.iter().find(|(known, _)| *known == name)?;
+        match probe() {
+            Part::Degraded(why) => Some(why),
+            Part::Ok | Part::Starting => None,
+        }
+    }
+
     /// Looks at everything.
     pub fn readiness(&self) -> Readiness {
         let parts: Vec<_> =

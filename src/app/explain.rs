@@ -7,7 +7,7 @@ use crate::{
     cache::{
         HitKind,
         explain::{Explanation, Near, Standing},
-        guards::{Guard, GuardSet},
+        guards::{Guard, GuardSet, Veil},
         key::Key,
         reason::Reason,
         semantic::Times,
@@ -79,8 +79,13 @@ fn nearest(near: &Near, on: GuardSet) -> Nearest {
         guards: names(near.differences.and(on)),
         guards_off: names(near.differences.without(on)),
         expires_ms: near.key.expires_ms,
-        question: Some(near.key.question.to_string()),
+        question: readable(&near.key.question),
     }
+}
+
+/// A stored question's text, where the store has it.
+pub(super) fn readable(question: &str) -> Option<String> {
+    (!Veil::is_covered(question)).then(|| question.to_owned())
 }
 
 fn judged(standing: &Standing, near: &[Near]) -> Judged {

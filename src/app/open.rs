@@ -7,7 +7,10 @@ use tokio_util::task::TaskTracker;
 use super::{StartFault, embedder, store};
 use crate::{
     admin::{Health, Part},
-    cache::{Cache, flight::Flights, reason::Reason, verdict::Ruling},
+    cache::{
+        Cache, Parts, Prompts as Kept, flight::Flights, guards::Veil, quota::Quota, reason::Reason,
+        verdict::Ruling,
+    },
     config::{Config, Policy, StoreKind},
     embed::{
         Embedder,
@@ -54,14 +57,16 @@ pub(super) async fn house(
     let key = tenant_key_of(config)?;
     let (embedder, store) = tiers(config, health).await;
     let counted = embedder.clone().map(|local| counted(local, health));
-    let cache = Cache::new(
-        config.cache.clone(),
-        counted.clone().map(|counted| counted as Arc<dyn Embedder>),
+    let parts = Parts {
+        embedder: counted.clone().map(|counted| counted as Arc<dyn Embedder>),
         store,
-        config.store.queue,
-        (config.store.kind != StoreKind::Off).then(|| config.store.path.join("learned.json")),
-        tasks,
-    );
+        queue: config.store.queue,
+        quota: Quota { entries: config.store.tenant_entries, bytes: config.store.tenant_bytes.0 },
+        prompts: if config.store.prompts { Kept::Kept } else { Kept::Covered },
+        veil: Arc::new(Veil::new(&key)),
+        learned: (config.store.kind != StoreKind::Off).then(|| config.store.path.clone()),
+    };
+    let cache = Cache::new(config.cache.clone(), parts, tasks);
     let flight_bytes = config.cache.flight_bytes.bytes();
     let house = House {
         tenants: Tenants::new(config.cache.scope.clone(), key),
@@ -120,7 +125,7 @@ fn exporter(config: &Config, observer: &Observer) -> Option<Exporter> {
 
 /// The key lives beside the store, whose entries it scopes; without a store it lives as long as the
 /// process. Proxies on one server must be told the same one.
-fn tenant_key_of(config: &Config) -> Result<[u8; 32], StartFault> {
+pub(super) fn tenant_key_of(config: &Config) -> Result<[u8; 32], StartFault> {
     if let Some(key) = &config.store.tenant_key {
         return Ok(*key.reveal());
     }

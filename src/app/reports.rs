@@ -1,6 +1,6 @@
 //! The rooms' own reports in the words of [`observe`](crate::observe) and [`admin`](crate::admin).
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use arc_swap::{ArcSwap, Guard};
 use futures_util::future::BoxFuture;
@@ -53,6 +53,7 @@ impl Sources for Reports {
 
     fn writes(&self) -> WritesReport {
         let report = self.house().cache.writes();
+        let disk = self.store().map_or(0, |store| store.evicted_total);
         WritesReport {
             queued: report.queued,
             written_total: report.written,
@@ -60,6 +61,13 @@ impl Sources for Reports {
             failed_total: report.failed,
             too_large_total: report.too_large,
             purged_total: report.purged,
+            over_quota_total: report.over_quota,
+            evicted_total: BTreeMap::from([
+                ("tenant_entries", report.evicted_entries),
+                ("tenant_bytes", report.evicted_bytes),
+                ("disk", disk),
+                ("expired", report.expired),
+            ]),
         }
     }
 
@@ -204,6 +212,6 @@ fn view(entry: &Entry, tier: Tier) -> EntryView {
         generated_ms: entry.generated_ms,
         expires_ms: entry.expires_ms,
         bytes: entry.body.len() as u64,
-        question: entry.question.as_ref().map(ToString::to_string),
+        question: entry.question.as_deref().and_then(super::explain::readable),
     }
 }

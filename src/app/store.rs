@@ -54,6 +54,7 @@ async fn kind(config: &Store, identity: Identity) -> Result<Arc<dyn VectorStore>
                 queue: config.queue,
                 compact_after: config.compact_after,
                 max_bytes: config.max_bytes.0,
+                quantization: config.quantization,
             };
             let store = blocking(move || Embedded::open(options)).await?;
             Ok(Arc::new(store))

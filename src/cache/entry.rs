@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::key::Key;
+use super::{key::Key, pace::Pace};
 use crate::{
     embed::Vector,
     store::{EntryId, Record},
@@ -52,6 +52,8 @@ pub struct Entry {
     pub usage: Option<Usage>,
     /// How long the upstream took for it, milliseconds.
     pub upstream_ms: u64,
+    /// When its parts came, where that was noted.
+    pub pace: Pace,
     /// When it was generated, Unix milliseconds.
     pub generated_ms: u64,
     /// Until when it is fresh, Unix milliseconds.
@@ -67,6 +69,8 @@ struct Head {
     content_type: String,
     usage: Option<Usage>,
     upstream_ms: u64,
+    #[serde(default, skip_serializing_if = "Pace::is_empty")]
+    pace: Pace,
     length: usize,
 }
 
@@ -98,7 +102,7 @@ impl Entry {
         let texts = self.content_type.len()
             + self.question.as_ref().map_or(0, |question| question.len())
             + self.partition.len();
-        size_of::<Self>() + self.body.len() + texts + UNSEEN
+        size_of::<Self>() + self.body.len() + texts + self.pace.weight() + UNSEEN
     }
 
     /// The record that a store keeps of it.
@@ -113,6 +117,7 @@ impl Entry {
             content_type: self.content_type.clone(),
             usage: self.usage,
             upstream_ms: self.upstream_ms,
+            pace: self.pace.clone(),
             length: self.body.len(),
         };
         let mut payload = serde_json::to_vec(&head)?;
@@ -162,6 +167,7 @@ impl Entry {
             body: Bytes::from(body),
             usage: head.usage,
             upstream_ms: head.upstream_ms,
+            pace: head.pace,
             generated_ms: record.generated_ms,
             expires_ms: record.expires_ms,
         })
@@ -185,6 +191,7 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::cache::pace::Stopwatch;
 
     pub(crate) fn entry(id: u128) -> Entry {
         let mut fingerprint = [7; 32];
@@ -203,6 +210,7 @@ pub(crate) mod tests {
             body: Bytes::from_static(b"data: {}\n\ndata: [DONE]\n\n"),
             usage: Some(Usage { prompt: 1, completion: 2 }),
             upstream_ms: 9,
+            pace: Pace::default(),
             generated_ms: 1_000,
             expires_ms: 61_000,
         }
@@ -210,9 +218,14 @@ pub(crate) mod tests {
 
     #[test]
     fn an_entry_survives_its_record() {
-        let entry = entry(5);
-        let record = entry.to_record(None).unwrap();
-        assert_eq!(Entry::from_record(record, 1 << 20), Some(entry));
+        let untimed = entry(5);
+        let mut watch = Stopwatch::default();
+        watch.note(untimed.body.len(), Duration::from_millis(7));
+        let timed = Entry { pace: watch.stop(), ..entry(6) };
+        for entry in [untimed, timed] {
+            let record = entry.to_record(None).unwrap();
+            assert_eq!(Entry::from_record(record, 1 << 20), Some(entry));
+        }
     }
 
     #[test]

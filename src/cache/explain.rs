@@ -17,7 +17,8 @@ use super::{
     policy::Plan,
     reason::Reason,
     semantic::Times,
-    verdict::{Decision, Policy, controller::Trust},
+    verdict::{self, Decision, Policy, controller::Trust},
+    wording::Compared,
 };
 use crate::{
     cache::interval::Interval,
@@ -109,16 +110,16 @@ impl Cache {
         if let Some(class) = self.class(&reading) {
             return Err(Reason::Alone(class));
         }
-        let near = self.near(store.as_ref(), key, question, &mut told.times).await?;
-        told.near = near
-            .iter()
-            .map(|one| Near {
-                key: one.clone(),
-                differences: differences(&reading, &Reading::of(&one.question)),
-            })
-            .collect();
+        let mut near = self.near(store.as_ref(), key, question, &mut told.times).await?;
+        let compared = Compared::of(&self.veil, &reading, &mut near);
+        let (question, worded) = (compared.question(), compared.told(&near));
+        let differing = near.iter().zip(&worded).map(|(one, told)| Near {
+            key: one.clone(),
+            differences: differences(question, &told.text.reading()),
+        });
+        told.near = differing.collect();
         let begun = Instant::now();
-        let standing = self.standing(key, prompt, &reading, &near, plan);
+        let standing = self.standing(key, prompt, question, &worded, plan);
         told.times.verdict = begun.elapsed();
         let policy = self.config().semantic.policy;
         let ruled = namespaces::ruled(policy, &standing.decision, &near, plan.min_similarity);
@@ -179,7 +180,7 @@ impl Cache {
         key: &Key,
         prompt: &Prompt,
         reading: &Reading,
-        near: &[Neighbour],
+        near: &[verdict::Neighbour<'_>],
         plan: &Plan,
     ) -> Standing {
         let namespace = self.namespaces.peek(&key.tenant, &prompt.model);

@@ -24,6 +24,7 @@ mod stem;
 mod tense;
 mod told;
 mod unicode;
+mod veil;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,7 @@ pub use alone::{Alone, alone, alone_by};
 pub use clock::Clock;
 pub use reading::Reading;
 pub use unicode::plain;
+pub use veil::Veil;
 
 /// What a guard found different.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]

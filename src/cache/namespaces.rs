@@ -111,6 +111,10 @@ impl Namespaces {
             let snapshot = namespace.lock().snapshot()?;
             stored.insert(name, RawValue::from_string(snapshot)?);
         }
+        // With a store on a server nothing else may have made this folder.
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
         let draft = path.with_extension("draft");
         std::fs::write(&draft, serde_json::to_vec(&stored)?)?;
         std::fs::rename(draft, path)
@@ -193,11 +197,11 @@ impl Namespaces {
 pub fn decide(
     namespace: &Mutex<Namespace>,
     question: &Reading,
-    near: &[store::Neighbour],
+    near: &[Neighbour<'_>],
     asker: Principal,
 ) -> Decision {
     let mut space = namespace.lock();
-    let mut decision = space.assess(question, &told(near), draw());
+    let mut decision = space.assess(question, near, draw());
     space.hold_back(&mut decision, asker);
     space.book(&decision);
     decision
@@ -207,22 +211,12 @@ pub fn decide(
 pub fn assess(
     namespace: &Namespace,
     question: &Reading,
-    near: &[store::Neighbour],
+    near: &[Neighbour<'_>],
     asker: Principal,
 ) -> Decision {
-    let mut decision = namespace.assess(question, &told(near), NEVER_DRAWN);
+    let mut decision = namespace.assess(question, near, NEVER_DRAWN);
     namespace.hold_back(&mut decision, asker);
     decision
-}
-
-fn told(near: &[store::Neighbour]) -> Vec<Neighbour<'_>> {
-    near.iter()
-        .map(|one| Neighbour {
-            answer: one.answer.into(),
-            similarity: one.similarity,
-            text: &one.question,
-        })
-        .collect()
 }
 
 /// The neighbour whose answer a decision allows, if the client wants none that is nearer.

@@ -59,7 +59,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        cache::{entry, entry::now_ms},
+        cache::{Parts, Prompts, entry, entry::now_ms, guards::Veil, quota::Quota},
         config::{self, Overrides},
         store::EntryId,
     };
@@ -68,7 +68,16 @@ mod tests {
         let overrides =
             Overrides { upstream: Some("http://127.0.0.1:1".into()), ..Default::default() };
         let config = config::load(None, &BTreeMap::new(), &overrides).unwrap();
-        let cache = Cache::new(config.cache, None, None, 1, None, &TaskTracker::new());
+        let parts = Parts {
+            embedder: None,
+            store: None,
+            queue: 1,
+            quota: Quota::default(),
+            prompts: Prompts::Kept,
+            veil: Arc::new(Veil::new(&[7; 32])),
+            learned: None,
+        };
+        let cache = Cache::new(config.cache, parts, &TaskTracker::new());
         for (id, model) in [(1, "small"), (2, "large"), (3, "large")] {
             let mut entry = entry::tests::entry(id);
             entry.model = model.into();

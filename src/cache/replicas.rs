@@ -186,6 +186,7 @@ mod tests {
             queue: 16,
             compact_after: 1000,
             max_bytes: 1 << 30,
+            quantization: crate::store::Quantization::None,
         };
         Meta::new(Arc::new(Embedded::open(options).unwrap()))
     }

@@ -18,6 +18,7 @@ use super::{
     probing::NEAR,
     reason::Reason,
     verdict::{Decision, Ruling},
+    wording::Compared,
 };
 use crate::{
     embed::{EmbedFault, Embedded, Embedder, Vector},
@@ -101,20 +102,12 @@ impl Cache {
         by_meaning: &Notify,
     ) -> Search<'_> {
         let mut times = Times::default();
-        let mut embedding = Embedding::None;
         let question = prompt.question.as_ref().ok();
         let reading = question.map(|question| Reading::of(question));
         let alone = reading.as_ref().and_then(|reading| self.class(reading));
         let volatile = alone == Some(Alone::Volatile);
         let mut asked = Asked { model: &prompt.model, reading, alone, by_meaning, decision: None };
-        let embeds = question.filter(|_| self.store.is_some() && alone.is_none());
-        if let (Some(question), Some(embedder)) = (embeds, &self.embedder) {
-            let name = self.vectors.name(&key.tenant, question);
-            embedding = match self.vectors.get(&name) {
-                Some(vector) => Embedding::Ready(vector),
-                None => Embedding::Pending(self.embed(&**embedder, question.clone(), name)),
-            };
-        }
+        let mut embedding = self.embedding(key, question, alone);
         if let Err(reason) = plan.read {
             let asked_anew = reason == Reason::NoCache;
             return Search {
@@ -140,10 +133,29 @@ impl Cache {
                 outcome = Err(Reason::Shadow);
             } else if let Some(decision) = &asked.decision {
                 self.served.remember(key.id, hit.entry.id, decision);
+                self.worth(&hit.entry, decision.alpha);
             }
         }
         let decision = asked.decision;
         Search { outcome, shadow, decision, retried: None, volatile, embedding, times }
+    }
+
+    /// Begins to embed a question, where its vector is of use.
+    pub fn embedding(
+        &self,
+        key: &Key,
+        question: Option<&Arc<str>>,
+        alone: Option<Alone>,
+    ) -> Embedding<'_> {
+        let embeds = question.filter(|_| self.store.is_some() && alone.is_none());
+        let (Some(question), Some(embedder)) = (embeds, &self.embedder) else {
+            return Embedding::None;
+        };
+        let name = self.vectors.name(&key.tenant, question);
+        match self.vectors.get(&name) {
+            Some(vector) => Embedding::Ready(vector),
+            None => Embedding::Pending(self.embed(&**embedder, question.clone(), name)),
+        }
     }
 
     /// The vector of a text, to be remembered under `name`.
@@ -182,6 +194,7 @@ impl Cache {
         if let Some(entry) = stored? {
             let hit = self.by_age(entry);
             if self.acceptable(&hit, plan).is_ok() {
+                self.worth(&hit.entry, 1.0);
                 return Ok(hit);
             }
         }
@@ -208,7 +221,7 @@ impl Cache {
             return Err(Reason::Probing);
         }
         let begun = Instant::now();
-        let chosen = self.verdict(key, asked, &near, plan);
+        let chosen = self.verdict(key, asked, &mut near, plan);
         times.verdict = begun.elapsed();
         let chosen = chosen?;
         let entry = match self.exact.by_id(chosen.answer) {
@@ -228,12 +241,14 @@ impl Cache {
         &self,
         key: &Key,
         asked: &mut Asked<'_>,
-        near: &'n [Neighbour],
+        near: &'n mut Vec<Neighbour>,
         plan: &Plan,
     ) -> Result<&'n Neighbour, Reason> {
         let Some(reading) = &asked.reading else { return Err(Reason::SemanticOff) };
         let namespace = self.namespaces.of(&key.tenant, asked.model);
-        let mut decision = namespaces::decide(&namespace, reading, near, key.principal);
+        let compared = Compared::of(&self.veil, reading, near);
+        let (question, told) = (compared.question(), compared.told(near));
+        let mut decision = namespaces::decide(&namespace, question, &told, key.principal);
         self.beside_the_judge(&mut decision);
         let policy = self.config().semantic.policy;
         let ruled = namespaces::ruled(policy, &decision, near, plan.min_similarity);

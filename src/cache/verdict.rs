@@ -20,9 +20,12 @@ pub mod vcache;
 pub mod verified;
 pub mod witness;
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
-use crate::cache::guards::GuardSet;
+use crate::cache::guards::{GuardSet, Reading};
+use crate::embed::pictographs;
 pub use crate::front::tenant::Principal;
 pub use namespace::{Namespace, NamespaceReport, Settings};
 
@@ -37,8 +40,35 @@ pub struct Neighbour<'a> {
     pub answer: AnswerId,
     /// Cosine similarity to the question, -1..=1.
     pub similarity: f32,
-    /// The question text that the key was stored under.
-    pub text: &'a str,
+    /// The question that the key was stored under.
+    pub text: Wording<'a>,
+}
+
+/// What a stored question says.
+#[derive(Clone, Copy, Debug)]
+pub enum Wording<'a> {
+    /// Its text, read when it is needed.
+    Text(&'a str),
+    /// Read already: its text is not kept.
+    Read(&'a Reading),
+}
+
+impl<'a> Wording<'a> {
+    /// As the guards see it.
+    pub fn reading(self) -> Cow<'a, Reading> {
+        match self {
+            Self::Text(text) => Cow::Owned(Reading::of(text)),
+            Self::Read(reading) => Cow::Borrowed(reading),
+        }
+    }
+
+    /// Its pictographs, without reading the rest.
+    pub fn pictographs(self) -> Cow<'a, str> {
+        match self {
+            Self::Text(text) => Cow::Owned(pictographs(text)),
+            Self::Read(reading) => Cow::Borrowed(&reading.pictographs),
+        }
+    }
 }
 
 /// How a namespace decides.

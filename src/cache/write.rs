@@ -17,6 +17,9 @@ use tokio_util::task::TaskTracker;
 use super::{
     entry::Entry,
     fences::{FRESH, Fences},
+    guards::Veil,
+    quota::{Accounts, Exceeded},
+    wording::covered,
 };
 use crate::{
     embed::Vector,
@@ -53,6 +56,10 @@ struct Counts {
     failed: AtomicU64,
     too_large: AtomicU64,
     purged: AtomicU64,
+    over_quota: AtomicU64,
+    evicted_entries: AtomicU64,
+    evicted_bytes: AtomicU64,
+    expired: AtomicU64,
 }
 
 /// How writing goes.
@@ -70,6 +77,22 @@ pub struct WriteReport {
     pub too_large: u64,
     /// Answers that were purged while they waited.
     pub purged: u64,
+    /// Answers larger than all that their tenant may have.
+    pub over_quota: u64,
+    /// Answers that went since their tenant had too many.
+    pub evicted_entries: u64,
+    /// Answers that went since their tenant's took too many bytes.
+    pub evicted_bytes: u64,
+    /// Keys that were swept past their life.
+    pub expired: u64,
+}
+
+/// What is written, and within which bounds.
+pub(super) struct Terms {
+    /// What tenants have, where that is bounded.
+    pub(super) accounts: Option<Accounts>,
+    /// In whose form questions are stored; `None`: as they are.
+    pub(super) veil: Option<Arc<Veil>>,
 }
 
 impl WriteBehind {
@@ -77,12 +100,13 @@ impl WriteBehind {
     pub(super) fn start(
         store: Arc<dyn VectorStore>,
         fences: Option<Arc<Fences>>,
+        terms: Terms,
         queue: usize,
         tasks: &TaskTracker,
     ) -> Self {
         let (jobs, work) = mpsc::channel(queue);
         let counts = Arc::new(Counts::default());
-        let writer = Writer { store, fences, counts: counts.clone() };
+        let writer = Writer { store, fences, terms, counts: counts.clone() };
         tasks.spawn(writer.run(work));
         Self { jobs, counts }
     }
@@ -122,13 +146,18 @@ impl WriteBehind {
 
     /// Counts for metrics.
     pub fn report(&self) -> WriteReport {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         WriteReport {
             queued: (self.jobs.max_capacity() - self.jobs.capacity()) as u64,
-            written: self.counts.written.load(Ordering::Relaxed),
-            dropped: self.counts.dropped.load(Ordering::Relaxed),
-            failed: self.counts.failed.load(Ordering::Relaxed),
-            too_large: self.counts.too_large.load(Ordering::Relaxed),
-            purged: self.counts.purged.load(Ordering::Relaxed),
+            written: read(&self.counts.written),
+            dropped: read(&self.counts.dropped),
+            failed: read(&self.counts.failed),
+            too_large: read(&self.counts.too_large),
+            purged: read(&self.counts.purged),
+            over_quota: read(&self.counts.over_quota),
+            evicted_entries: read(&self.counts.evicted_entries),
+            evicted_bytes: read(&self.counts.evicted_bytes),
+            expired: read(&self.counts.expired),
         }
     }
 }
@@ -137,11 +166,12 @@ impl WriteBehind {
 struct Writer {
     store: Arc<dyn VectorStore>,
     fences: Option<Arc<Fences>>,
+    terms: Terms,
     counts: Arc<Counts>,
 }
 
 impl Writer {
-    async fn run(self, mut work: mpsc::Receiver<Job>) {
+    async fn run(mut self, mut work: mpsc::Receiver<Job>) {
         let mut jobs = Vec::with_capacity(BATCH);
         while work.recv_many(&mut jobs, BATCH).await > 0 {
             let mut entries = Vec::new();
@@ -151,7 +181,7 @@ impl Writer {
                     Job::Delete(selector, reply) => {
                         self.write(std::mem::take(&mut entries)).await;
                         // Nobody waits any more: the deletion stands all the same.
-                        let _ = reply.send(self.store.delete(selector).await);
+                        let _ = reply.send(self.delete(selector).await);
                     }
                     Job::Flush(reply) => {
                         self.write(std::mem::take(&mut entries)).await;
@@ -163,13 +193,29 @@ impl Writer {
         }
     }
 
-    async fn write(&self, entries: Vec<Keep>) {
+    async fn delete(&mut self, selector: Selector) -> Result<u64, StoreFault> {
+        let deleted = self.store.delete(selector.clone()).await;
+        if let Some(accounts) = &mut self.terms.accounts {
+            match &deleted {
+                Ok(0) => {}
+                Ok(_) => accounts.deleted(&selector),
+                Err(_) => accounts.forget_all(),
+            }
+        }
+        if let (Selector::ExpiredAt(_), Ok(swept)) = (&selector, &deleted) {
+            self.counts.expired.fetch_add(*swept, Ordering::Relaxed);
+        }
+        deleted
+    }
+
+    async fn write(&mut self, entries: Vec<Keep>) {
         if entries.is_empty() {
             return;
         }
         let asked = entries.len() as u64;
         // Compression is CPU work: not on the threads that carry requests.
-        let encoded = tokio::task::spawn_blocking(move || encode(entries));
+        let veil = self.terms.veil.clone();
+        let encoded = tokio::task::spawn_blocking(move || encode(entries, veil.as_deref()));
         let mut records = encoded.await.unwrap_or_default();
         self.counts.failed.fetch_add(asked - records.len() as u64, Ordering::Relaxed);
         let limit = self.store.payload_max_bytes();
@@ -183,7 +229,10 @@ impl Writer {
     }
 
     /// Tries until they are written, or for too long; the error says how many were lost.
-    async fn put(&self, mut records: Vec<(Record, Arc<Entry>)>) -> Result<(), (u64, StoreFault)> {
+    async fn put(
+        &mut self,
+        mut records: Vec<(Record, Arc<Entry>)>,
+    ) -> Result<(), (u64, StoreFault)> {
         let mut pause = BACKOFF;
         for left in (0..TRIES).rev() {
             let lost = |fault, records: &Vec<_>| (records.len() as u64, fault);
@@ -202,26 +251,60 @@ impl Writer {
     }
 
     /// What was purged meanwhile, here or elsewhere, is not written.
-    async fn put_once(&self, records: &mut Vec<(Record, Arc<Entry>)>) -> Result<(), StoreFault> {
-        if let Some(fences) = &self.fences {
+    async fn put_once(
+        &mut self,
+        records: &mut Vec<(Record, Arc<Entry>)>,
+    ) -> Result<(), StoreFault> {
+        if let Some(fences) = self.fences.clone() {
             for selector in fences.refresh(FRESH).await? {
-                self.store.delete(selector).await?;
+                self.delete(selector).await?;
             }
             let waiting = records.len();
             records.retain(|(_, entry)| !fences.stop(entry));
             self.counts.purged.fetch_add((waiting - records.len()) as u64, Ordering::Relaxed);
         }
+        self.make_room(records).await?;
         if records.is_empty() {
             return Ok(());
         }
-        self.store.put(records.iter().map(|(record, _)| record.clone()).collect()).await?;
+        let put = self.store.put(records.iter().map(|(record, _)| record.clone()).collect()).await;
+        if let (Err(_), Some(accounts)) = (&put, &mut self.terms.accounts) {
+            // They are booked and may not be there.
+            accounts.forget_all();
+        }
+        put?;
         self.counts.written.fetch_add(records.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What is worth least goes first, so that no tenant ever has more than its quota.
+    async fn make_room(
+        &mut self,
+        records: &mut Vec<(Record, Arc<Entry>)>,
+    ) -> Result<(), StoreFault> {
+        let Some(accounts) = &mut self.terms.accounts else { return Ok(()) };
+        let wanted: Vec<_> = records.iter().map(|(record, _)| record).collect();
+        let room = accounts.make_room(&wanted).await?;
+        for (answer, exceeded) in room.evicted {
+            if let Err(fault) = self.store.delete(Selector::Answer(answer)).await {
+                accounts.forget_all();
+                return Err(fault);
+            }
+            let count = match exceeded {
+                Exceeded::Entries => &self.counts.evicted_entries,
+                Exceeded::Bytes => &self.counts.evicted_bytes,
+            };
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        self.counts.over_quota.fetch_add(room.refused.len() as u64, Ordering::Relaxed);
+        let stays = |id| !room.refused.contains(&id) && !room.replaced.contains(&id);
+        records.retain(|(record, _)| stays(record.id));
         Ok(())
     }
 
     /// One of them is too large; the others need not suffer for it.
     async fn put_singly(
-        &self,
+        &mut self,
         records: Vec<(Record, Arc<Entry>)>,
     ) -> Result<(), (u64, StoreFault)> {
         let mut lost = (0, StoreFault::TooLarge);
@@ -238,12 +321,16 @@ impl Writer {
     }
 }
 
-fn encode(entries: Vec<Keep>) -> Vec<(Record, Arc<Entry>)> {
+fn encode(entries: Vec<Keep>, veil: Option<&Veil>) -> Vec<(Record, Arc<Entry>)> {
     entries
         .into_iter()
         .filter_map(|(entry, vector, answer)| {
-            let record = entry.to_record(vector).ok()?;
-            Some((Record { answer, ..record }, entry))
+            let record = Record { answer, ..entry.to_record(vector).ok()? };
+            let record = match veil {
+                Some(veil) => covered(veil, record),
+                None => record,
+            };
+            Some((record, entry))
         })
         .collect()
 }

@@ -56,6 +56,7 @@ fn text(stats: &Value) -> String {
         out.push('\n');
     }
     savings(&mut out, &stats["saved"]);
+    store(&mut out, &stats["writes"]);
     promises(&mut out, &stats["slo"]);
     upstreams(&mut out, &stats["upstreams"]);
     out
@@ -73,6 +74,17 @@ fn savings(out: &mut String, saved: &Value) {
             None => String::new(),
         }
     );
+}
+
+/// What was written, and what had to go.
+fn store(out: &mut String, writes: &Value) {
+    let _ = write!(out, "store     {} answers written", writes["written_total"]);
+    for (reason, count) in writes["evicted_total"].as_object().into_iter().flatten() {
+        if count.as_u64() != Some(0) {
+            let _ = write!(out, ", {count} evicted ({reason})");
+        }
+    }
+    out.push('\n');
 }
 
 fn promises(out: &mut String, slos: &Value) {
@@ -141,6 +153,7 @@ mod tests {
         assert!(text.contains("hit_exact"), "{text}");
         assert!(text.contains("upstream  vllm http://a"), "{text}");
         assert!(text.contains("saved     0 tokens"), "{text}");
+        assert!(text.contains("store     7 answers written, 3 evicted (tenant_bytes)\n"), "{text}");
     }
 
     #[test]

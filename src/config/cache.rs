@@ -59,7 +59,7 @@ pub enum Replay {
     Instant,
     /// After as long as the answer took to be generated: its time tells nobody that it was known.
     Paced,
-    /// A stream's events spread evenly over the time that the answer took; what is no stream at once.
+    /// A stream's events when they once came; what is no stream at once.
     Recorded,
 }
 

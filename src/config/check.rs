@@ -271,6 +271,10 @@ fn store(store: &Store, wrong: &mut Wrong) {
     if !store.kind.is_remote() {
         return;
     }
+    if store.tenant_bytes.0 > 0 {
+        let message = "servers do not list how large answers are: use store.tenant_entries";
+        say(wrong, "store.tenant_bytes", message);
+    }
     if store.url.is_empty() {
         say(wrong, "store.url", "is missing: where the server is, \"http://HOST:PORT\"");
     } else if let Err(message) = base_url(&store.url) {

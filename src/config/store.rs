@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::{Secret, SecretKey, Size, Span, units};
-use crate::store::remote::Quantization;
+use crate::store::Quantization;
 
 /// The vector tier.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -21,6 +21,12 @@ pub struct Store {
     pub compact_after: usize,
     /// The embedded store's size on disk.
     pub max_bytes: Size,
+    /// Answers that one tenant may keep; 0: any number.
+    pub tenant_entries: u64,
+    /// Bytes that one tenant's answers may take; 0: any number. Embedded only.
+    pub tenant_bytes: Size,
+    /// Whether the text of prompts is kept, or only what guards need of it.
+    pub prompts: bool,
     /// A server's address.
     pub url: String,
     /// What a server lets us in by.
@@ -38,7 +44,7 @@ pub struct Store {
     pub shards: u32,
     /// Copies that must have a write before it counts (Qdrant).
     pub write_consistency: u32,
-    /// How a server keeps vectors for finding candidates.
+    /// How vectors are kept for finding candidates.
     pub quantization: Quantization,
     /// Keys that answers and prompts are encrypted with at rest; the first one encrypts.
     pub encryption_keys: Vec<SecretKey>,

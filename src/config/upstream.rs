@@ -77,6 +77,9 @@ pub struct Upstream {
     /// Life of its answers, where another than `cache.ttl`.
     #[serde(default, deserialize_with = "units::optional_span")]
     pub ttl: Option<Span>,
+    /// What its `Cache-Control: no-store` and `private` mean.
+    #[serde(default)]
+    pub no_store: NoStore,
     /// Path of the replicas' own Prometheus metrics; empty: they are not looked at.
     #[serde(default)]
     pub metrics: String,
@@ -86,6 +89,17 @@ pub struct Upstream {
     /// For this share of the requests.
     #[serde(default = "most")]
     pub budget_share: f64,
+}
+
+/// What an answer's `Cache-Control: no-store` or `private` means.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum NoStore {
+    /// What it says: the answer is not kept.
+    #[default]
+    Heed,
+    /// Nothing: some web frameworks send it with every stream, whatever is in it.
+    Ignore,
 }
 
 /// How a replica is chosen.

@@ -13,7 +13,7 @@ use super::random::Random;
 use super::replay::{NEIGHBOURS, Phase, Plan, Progress, Run};
 use super::report::{KindRow, Row};
 use crate::cache::guards::{Reading, alone};
-use crate::cache::verdict::{Agreement, AnswerId, Namespace, Neighbour, Ruling, Settings};
+use crate::cache::verdict::{Agreement, AnswerId, Namespace, Neighbour, Ruling, Settings, Wording};
 
 pub(super) fn evaluate(
     pairs: &[Pair],
@@ -112,7 +112,7 @@ impl Board<'_> {
                 .map(|(r, similarity)| Neighbour {
                     answer: AnswerId(*r as u128),
                     similarity: *similarity,
-                    text: &self.texts[*r],
+                    text: Wording::Text(&self.texts[*r]),
                 })
                 .collect();
             let decision = space.decide(&self.readings[pair.asked], &neighbours, random.unit());

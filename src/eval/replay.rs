@@ -11,6 +11,7 @@ use crate::cache::verdict::controller::Trust;
 use crate::cache::verdict::posterior::Belief;
 use crate::cache::verdict::{
     Agreement, AnswerId, Decision, Namespace, Neighbour, Placement, Policy, Ruling, Settings,
+    Wording,
 };
 
 /// Keys that a lookup fetches: enough for the soft margin, and what the live search asks for.
@@ -249,7 +250,11 @@ impl Stream<'_> {
                 .iter()
                 .filter_map(|(r, similarity)| {
                     let answer = AnswerId(store.owner[*r]? as u128);
-                    Some(Neighbour { answer, similarity: *similarity, text: &self.texts[*r] })
+                    Some(Neighbour {
+                        answer,
+                        similarity: *similarity,
+                        text: Wording::Text(&self.texts[*r]),
+                    })
                 })
                 .collect();
             let decision = space.decide(&self.readings[row], &neighbours, random.unit());

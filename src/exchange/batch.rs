@@ -9,17 +9,18 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::Response;
 use http_body_util::{BodyExt as _, Limited};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Body,
-    journey::{self, Complete, Errand},
+    drain::{Complete, not_storable},
+    journey::{self, Errand},
     report,
 };
 use crate::{
-    cache::{entry::Entry, key::Key, policy::Plan, reason::Reason, verdict::Placement},
+    cache::{entry::Entry, key::Key, pace::Pace, policy::Plan, reason::Reason, verdict::Placement},
     observe::{Outcome, RecordGuard, Stage},
     upstream::Reply,
     wire::Prompt,
@@ -131,8 +132,7 @@ async fn ask(errand: &Errand, missing: &[usize], record: &mut RecordGuard) -> Op
     let Reply { head, body, timing, replica, .. } = journey::ask(&rest).await.ok()?;
     record.replica = Some(replica);
     record.stages.record(Stage::First, timing.first_byte);
-    if head.status != StatusCode::OK || journey::not_storable(head.status, &head.headers).is_some()
-    {
+    if not_storable(errand, head.status, &head.headers).is_some() {
         return None;
     }
     let limit = errand.house.config.cache.flight_bytes.bytes();
@@ -149,9 +149,14 @@ fn keep(errand: &Errand, item: &Item, body: Bytes, took: Duration) {
     if body.len() > cache.config().max_entry.bytes() {
         return;
     }
-    let complete = Complete { body, text: answer.text, usage: answer.usage };
-    let entry =
-        Arc::new(journey::entry(errand, item, complete, "application/json".to_owned(), took));
+    let complete = Complete { body, text: answer.text, usage: answer.usage, pace: Pace::default() };
+    let entry = Arc::new(journey::entry(
+        errand.provenance(),
+        item,
+        complete,
+        "application/json".to_owned(),
+        took,
+    ));
     cache.remember(entry.clone());
     cache.write(entry, None, Placement::Own);
 }

@@ -1,7 +1,7 @@
 //! The story of a request as far as the cache, told and not lived: for `POST /api/v1/explain`.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, header, request::Parts};
 
 use super::{House, Keying, cacheable, call, hygiene, routing};
 use crate::{
@@ -26,6 +26,18 @@ pub struct Asked {
     pub body: Bytes,
 }
 
+impl Asked {
+    /// As it would arrive.
+    pub(super) fn parts(self) -> (Parts, Bytes) {
+        let mut request = Request::new(());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.target;
+        *request.headers_mut() = self.headers;
+        request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_static("reprise"));
+        (request.into_parts().0, self.body)
+    }
+}
+
 /// How far the request came.
 pub struct Told {
     /// The upstream's name.
@@ -46,12 +58,7 @@ impl House {
     /// # Errors
     /// What the client would be told about a request that is no request.
     pub async fn explain(&self, peer: Peer, asked: Asked) -> Result<Told, Fault> {
-        let mut request = Request::new(());
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = asked.target;
-        *request.headers_mut() = asked.headers;
-        request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_static("reprise"));
-        let (mut parts, ()) = request.into_parts();
+        let (mut parts, body) = asked.parts();
         hygiene::request(&mut parts, &peer, &self.config.listen.trusted)?;
         let upstream = routing::route(self, &parts, None)?;
         let spoken = upstream.dialects().at(parts.uri.path());
@@ -70,7 +77,7 @@ impl House {
             }
         };
         let control = Control::read(&parts.headers)?;
-        let prompt = match dialect.read(call(self, &parts, &asked.body)) {
+        let prompt = match dialect.read(call(self, &parts, &body)) {
             Ok(prompt) => prompt,
             Err(why) => {
                 told.cache = Err(why.into());

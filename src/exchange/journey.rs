@@ -7,23 +7,19 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
-use http_body::Body as _;
-use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 
 use super::{
     House, ahead,
     batch::{self, Item},
+    drain::{Complete, Drained, Recorder, drain, not_storable},
     refresh, routing,
 };
 use crate::{
     cache::{
         HitKind,
         entry::{Entry, now_ms},
-        flight::{
-            Course, Landing, Lead,
-            log::{Reader, Writer},
-        },
+        flight::{Course, Landing, Lead, log::Reader},
         key::Key,
         learn::{Heard, Occasion},
         policy::Plan,
@@ -34,12 +30,12 @@ use crate::{
     fault::Fault,
     front::{body::Reserved, hygiene},
     observe::TraceContext,
-    upstream::{Call, Prefix, Reply, ReplyBody, Timing, Upstream},
+    upstream::{Call, Prefix, Reply, Timing, Upstream},
     wire::{Dialect, NotStorable, Prompt, grpc},
 };
 
 /// How long a finished answer waits for its question's vector before it is stored without one.
-const EMBED_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const EMBED_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Everything that a request's answer is made of.
 #[derive(Clone)]
@@ -64,6 +60,11 @@ pub(super) struct Errand {
 }
 
 impl Errand {
+    /// Where its answer comes from.
+    pub(super) fn provenance(&self) -> Provenance<'_> {
+        Provenance { route: self.upstream.name(), ttl: self.plan.ttl, tags: &self.tags }
+    }
+
     /// The same errand, to be answered by the upstream whatever the cache holds.
     pub(super) fn fresh(&self, reason: Reason) -> Arc<Self> {
         let mut errand = self.clone();
@@ -159,7 +160,7 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
             return lead.announce(Course::Fault(fault));
         }
     };
-    let not_storable = not_storable(head.status, &head.headers);
+    let not_storable = not_storable(&errand, head.status, &head.headers);
     if let Some(why) = not_storable {
         cache.not_kept(errand.key.id, why);
     }
@@ -183,7 +184,8 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
     lead.announce(Course::Stream { head: Arc::new(answer), log: writer.log().clone() });
 
     let mut trailers = None;
-    let drained = drain(&errand, &lead, &writer, (body, &mut trailers), not_storable).await;
+    let recorder = Recorder::new(&errand, begun, not_storable);
+    let drained = drain(&errand, &lead, &writer, (body, &mut trailers), recorder).await;
     let took = begun.elapsed();
     match drained {
         Drained::Kept(answer) => {
@@ -194,11 +196,9 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
             }
             let text = answer.text.clone();
             let item = Item { key: errand.key.clone(), prompt: errand.prompt.clone() };
-            let mut entry = entry(&errand, &item, answer, content_type, took);
+            let mut entry = entry(errand.provenance(), &item, answer, content_type, took);
             if volatile {
-                let most = cache.config().semantic.volatile_ttl.get();
-                let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
-                entry.expires_ms = entry.expires_ms.min(entry.generated_ms.saturating_add(most));
+                shorten(&mut entry, cache.config().semantic.volatile_ttl.get());
             }
             let entry = Arc::new(entry);
             // In this order: whoever sees the end of the stream finds the answer in the cache.
@@ -264,25 +264,6 @@ pub(super) async fn ask(errand: &Errand) -> Result<Reply, Fault> {
     routing::ask(&errand.house, &errand.upstream, wanted).await
 }
 
-pub(super) fn not_storable(status: StatusCode, headers: &HeaderMap) -> Option<NotStorable> {
-    // A call of gRPC that failed at once says so in its head.
-    if status != StatusCode::OK || headers.contains_key(grpc::STATUS) {
-        return Some(NotStorable::Status);
-    }
-    let directives = headers.get_all(header::CACHE_CONTROL).iter();
-    let forbids = |directive: &str| {
-        matches!(directive.trim().to_ascii_lowercase().as_str(), "no-store" | "private")
-    };
-    let forbidden = directives
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| value.split(',').any(forbids));
-    if forbidden {
-        return Some(NotStorable::NoStore);
-    }
-    let encoding = headers.get(header::CONTENT_ENCODING);
-    encoding.is_some_and(|encoding| encoding != "identity").then_some(NotStorable::Encoded)
-}
-
 /// What a stored answer says.
 fn text_of(dialect: &dyn Dialect, entry: &Entry) -> Option<String> {
     let mut ears = dialect.listener(entry.shape);
@@ -290,102 +271,44 @@ fn text_of(dialect: &dyn Dialect, entry: &Entry) -> Option<String> {
     ears.finish(&entry.body).ok().map(|answer| answer.text)
 }
 
-/// A complete answer's body with what was heard of it.
-pub(super) struct Complete {
-    pub(super) body: Bytes,
-    pub(super) text: String,
-    pub(super) usage: Option<crate::wire::Usage>,
+/// Where an answer comes from and how long it may stay.
+#[derive(Clone, Copy)]
+pub(super) struct Provenance<'a> {
+    pub(super) route: &'a str,
+    pub(super) ttl: Duration,
+    pub(super) tags: &'a [String],
 }
 
-enum Drained {
-    Kept(Complete),
-    Gone(NotStorable),
-    Failed(Fault),
-}
-
-/// Drains the upstream into the log at the upstream's own speed; its trailers are kept apart.
-async fn drain(
-    errand: &Errand,
-    lead: &Lead<AnswerHead>,
-    writer: &Writer,
-    (mut body, trailers): (ReplyBody, &mut Option<HeaderMap>),
-    not_storable: Option<NotStorable>,
-) -> Drained {
-    let config = &errand.house.config.cache;
-    let mut ears = errand.dialect.listener(errand.prompt.shape);
-    let mut recording = not_storable.is_none();
-    loop {
-        // A client of a body whose length was announced leaves with the last byte, before we hear of
-        // the end: what is complete is not abandoned.
-        let wanted = body.is_end_stream() || (recording && config.finish_abandoned);
-        let frame = tokio::select! {
-            biased;
-            () = lead.deserted(), if !wanted => return Drained::Gone(NotStorable::Abandoned),
-            frame = body.frame() => frame,
-        };
-        let chunk = match frame {
-            None => break,
-            Some(Err(fault)) => return Drained::Failed(fault),
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(chunk) => chunk,
-                // Those of other APIs say nothing that a client could use.
-                Err(frame) => {
-                    *trailers = errand.dialect.trailers(Ok(())).and(frame.into_trailers().ok());
-                    continue;
-                }
-            },
-        };
-        if recording {
-            ears.hear(&chunk);
-        }
-        writer.push(chunk);
-        if !writer.is_recording() {
-            recording = false;
-            lead.close_doors();
-        }
-        tokio::select! {
-            biased;
-            () = writer.room() => {}
-            // A leader's client that left before the head never took its place in the log: that
-            // place alone would hold us back for ever.
-            () = lead.deserted() => return Drained::Gone(NotStorable::Abandoned),
-        }
-    }
-    let ended = errand.dialect.ended(trailers.as_ref());
-    if let Some(why) = not_storable.or(ended.err()) {
-        return Drained::Gone(why);
-    }
-    let whole = writer.body().filter(|body| body.len() <= config.max_entry.bytes());
-    let Some(body) = whole else { return Drained::Gone(NotStorable::TooLarge) };
-    match ears.finish(&body) {
-        Ok(answer) => Drained::Kept(Complete { body, text: answer.text, usage: answer.usage }),
-        Err(why) => Drained::Gone(why),
-    }
+/// Gives an answer at most this life.
+pub(super) fn shorten(entry: &mut Entry, most: Duration) {
+    let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+    entry.expires_ms = entry.expires_ms.min(entry.generated_ms.saturating_add(most));
 }
 
 pub(super) fn entry(
-    errand: &Errand,
+    provenance: Provenance<'_>,
     item: &Item,
     answer: Complete,
     content_type: String,
     took: Duration,
 ) -> Entry {
     let now = now_ms();
-    let ttl = u64::try_from(errand.plan.ttl.as_millis()).unwrap_or(u64::MAX);
+    let ttl = u64::try_from(provenance.ttl.as_millis()).unwrap_or(u64::MAX);
     Entry {
         id: item.key.id,
         fingerprint: item.key.fingerprint,
         partition: item.key.partition.clone(),
         tenant: item.key.tenant.clone(),
         model: item.prompt.model.clone(),
-        route: Arc::from(errand.upstream.name()),
-        tags: errand.tags.clone(),
+        route: Arc::from(provenance.route),
+        tags: provenance.tags.to_vec(),
         question: item.prompt.question.as_ref().ok().cloned(),
         shape: item.prompt.shape,
         content_type,
         body: answer.body,
         usage: answer.usage,
         upstream_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        pace: answer.pace,
         generated_ms: now,
         expires_ms: now.saturating_add(ttl),
     }

@@ -61,7 +61,8 @@ fn staged(house: &House, dialect: &dyn Dialect, shape: Shape, hit: &Hit, body: B
     let body = if verbatim { body } else { dressed(dialect, shape, &body, dress) };
     match cache.replay {
         Replay::Recorded if shape.is_events() => {
-            Body::paced(body, Duration::from_millis(hit.entry.upstream_ms))
+            let total = Duration::from_millis(hit.entry.upstream_ms);
+            Body::paced(&body, &hit.entry.pace, total)
         }
         Replay::Recorded | Replay::Paced | Replay::Instant => {
             Body::whole(body).ending(dialect.trailers(Ok(())))

@@ -101,6 +101,10 @@ pub struct WritesReport {
     pub too_large_total: u64,
     /// Answers that were purged while they waited.
     pub purged_total: u64,
+    /// Answers larger than all that their tenant may have.
+    pub over_quota_total: u64,
+    /// What went by itself, by why.
+    pub evicted_total: BTreeMap<&'static str, u64>,
 }
 
 /// The embedder.

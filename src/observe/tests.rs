@@ -22,7 +22,13 @@ impl Sources for Rooms {
     }
 
     fn writes(&self) -> WritesReport {
-        WritesReport { queued: 1, written_total: 7, dropped_total: 2, ..WritesReport::default() }
+        WritesReport {
+            queued: 1,
+            written_total: 7,
+            dropped_total: 2,
+            evicted_total: [("disk", 0), ("tenant_bytes", 3)].into(),
+            ..WritesReport::default()
+        }
     }
 
     fn embed(&self) -> Option<EmbedReport> {
@@ -132,6 +138,7 @@ fn the_rooms_reports_become_series() {
         ("reprise_store_records", "7"),
         (r#"reprise_store_up{kind="embedded"}"#, "1"),
         (r#"reprise_store_writes_total{result="dropped"}"#, "2"),
+        (r#"reprise_store_evicted_total{reason="tenant_bytes"}"#, "3"),
         ("reprise_embed_queue", "5"),
         (r#"reprise_embed_texts_total{result="vector"}"#, "8"),
         (r#"reprise_server_waiting{replica="http://a",route="vllm"}"#, "3"),

@@ -11,38 +11,50 @@ use std::{
 use bytes::Bytes;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::cache::pace::Pace;
+
 /// The most pieces of one body: past it several events share a piece.
 const PIECES_MAX: usize = 10_000;
 
 /// Bytes that are let go event by event.
 pub(super) struct Paced {
-    pieces: VecDeque<Bytes>,
-    gap: Duration,
+    /// Each with the time at which it is due.
+    pieces: VecDeque<(Bytes, Instant)>,
     due: Pin<Box<Sleep>>,
 }
 
 impl Paced {
-    /// The first event at once, the last one after `total`. Events end with a line feed in all
-    /// framings but the binary one, which is let go in pieces of any kind.
-    pub(super) fn new(bytes: &Bytes, total: Duration) -> Self {
+    /// Each event when it came; where that was not noted the first at once, the last after `total`,
+    /// the others evenly between. Events end with a line feed in all framings but the binary one,
+    /// which is let go in pieces of any kind.
+    pub(super) fn new(bytes: &Bytes, pace: &Pace, total: Duration) -> Self {
+        let begun = Instant::now();
         let pieces = cut(bytes);
         let gaps = u32::try_from(pieces.len().saturating_sub(1)).unwrap_or(u32::MAX).max(1);
-        Self { pieces, gap: total / gaps, due: Box::pin(sleep_until(Instant::now())) }
+        let mut said = 0;
+        let timed = (0_u32..).zip(pieces).map(|(place, piece)| {
+            said += piece.len();
+            let after = match pace.is_empty() {
+                true => total / gaps * place,
+                false => pace.due(said, bytes.len()),
+            };
+            (piece, begun + after)
+        });
+        Self { pieces: timed.collect(), due: Box::pin(sleep_until(begun)) }
     }
 
     /// Bytes that are still here.
     pub(super) fn left(&self) -> u64 {
-        self.pieces.iter().map(|piece| piece.len() as u64).sum()
+        self.pieces.iter().map(|(piece, _)| piece.len() as u64).sum()
     }
 
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if self.pieces.is_empty() {
-            return Poll::Ready(None);
+        let Some((_, due)) = self.pieces.front() else { return Poll::Ready(None) };
+        if self.due.deadline() != *due {
+            self.due.as_mut().reset(*due);
         }
         ready!(self.due.as_mut().poll(context));
-        let next = self.due.deadline() + self.gap;
-        self.due.as_mut().reset(next);
-        Poll::Ready(self.pieces.pop_front())
+        Poll::Ready(self.pieces.pop_front().map(|(piece, _)| piece))
     }
 }
 
@@ -65,20 +77,36 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
+    use crate::cache::pace::Stopwatch;
+
+    const EVENTS: Bytes = Bytes::from_static(b"data: 1\n\ndata: 2\n\ndata: 3\n\n");
+
+    /// The hundredths of a second at which the pieces come; together they must be everything.
+    async fn times(pace: &Pace) -> Vec<u128> {
+        let mut paced = Paced::new(&EVENTS, pace, Duration::from_secs(2));
+        let begun = Instant::now();
+        let (mut all, mut times) = (Vec::new(), Vec::new());
+        while let Some(piece) = poll_fn(|context| paced.poll_next(context)).await {
+            all.extend_from_slice(&piece);
+            times.push(begun.elapsed().as_millis() / 10);
+        }
+        assert_eq!(all, EVENTS);
+        times
+    }
 
     #[tokio::test(start_paused = true)]
-    async fn events_are_spread_over_the_recorded_time() {
-        let bytes = Bytes::from_static(b"data: 1\n\ndata: 2\n\ndata: 3\n\n");
-        let mut paced = Paced::new(&bytes, Duration::from_secs(2));
-        let begun = Instant::now();
-        let mut got = Vec::new();
-        while let Some(piece) = poll_fn(|context| paced.poll_next(context)).await {
-            got.push((piece, begun.elapsed().as_millis().div_ceil(10)));
+    async fn without_times_events_are_spread_over_the_whole() {
+        assert_eq!(times(&Pace::default()).await, [0, 100, 200]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_come_when_they_came() {
+        let mut watch = Stopwatch::default();
+        let nine = EVENTS.len() / 3;
+        for (bytes, after) in [(nine, 700), (2, 750), (nine - 2, 900), (nine, 5000)] {
+            watch.note(bytes, Duration::from_millis(after));
         }
-        let all: Vec<u8> = got.iter().flat_map(|(piece, _)| piece.to_vec()).collect();
-        assert_eq!(all, bytes);
-        let times: Vec<_> = got.iter().map(|(_, at)| *at).collect();
-        assert_eq!(times, [0, 100, 200].map(|tenth: u128| tenth), "{times:?}");
+        assert_eq!(times(&watch.stop()).await, [70, 90, 500]);
     }
 
     #[test]

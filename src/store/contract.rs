@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::{EntryId, Record, Selector, StoreFault, VectorStore};
+use super::{EntryId, Holding, Record, Selector, StoreFault, VectorStore};
 use crate::embed::Vector;
 
 /// Length of the vectors of this test: that of the default embedder.
@@ -91,6 +91,7 @@ async fn an_empty_store_has_nothing(store: &impl VectorStore) {
     assert_eq!(store.nearest("p".into(), unit_vector(1), 5).await, Ok(vec![]));
     assert_eq!(store.delete(Selector::All).await, Ok(0));
     assert_eq!(store.answers(Selector::All).await, Ok(vec![]));
+    assert_eq!(store.holdings(Selector::All).await, Ok(vec![]));
 }
 
 async fn records_come_back_whole(store: &impl VectorStore) {
@@ -200,6 +201,21 @@ async fn aliases_lead_to_their_answer(store: &impl VectorStore) {
     let selector = Selector::Answer(own.id);
     eventually(|| store.count(selector.clone()), 2).await;
     eventually(|| store.answers(selector.clone()), vec![own.id]).await;
+    let listed = async || {
+        let mut held = store.holdings(selector.clone()).await?;
+        held.sort_by_key(|one| one.id);
+        Ok(held)
+    };
+    let expected = [&own, &alias].map(|record| Holding {
+        id: record.id,
+        answer: own.id,
+        bytes: Some(store.weight(record)),
+        generated_ms: record.generated_ms,
+        expires_ms: record.expires_ms,
+    });
+    let exact = listed().await.unwrap().iter().any(|one| one.bytes.is_some());
+    let expected = expected.map(|one| Holding { bytes: one.bytes.filter(|_| exact), ..one });
+    eventually(listed, expected.to_vec()).await;
     assert_eq!(store.delete(selector).await, Ok(2));
     eventually(|| store.get(own.id), None).await;
     eventually(|| store.get(alias.id), None).await;

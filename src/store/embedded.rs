@@ -29,7 +29,10 @@ use self::{
     shared::Shared,
     writer::{Habits, Weight, Write, Writer},
 };
-use super::{EntryId, Neighbour, Record, Selector, StoreFault, StoreReport, VectorStore};
+use super::{
+    EntryId, Holding, Neighbour, Quantization, Record, Selector, StoreFault, StoreReport,
+    VectorStore,
+};
 use crate::embed::{Identity, Vector};
 
 mod change;
@@ -44,8 +47,6 @@ mod shards;
 mod shared;
 mod writer;
 
-#[cfg(test)]
-mod measure;
 #[cfg(test)]
 mod tests;
 
@@ -75,6 +76,9 @@ pub struct EmbeddedOptions {
     pub compact_after: usize,
     /// Disk bytes above which the records generated first are evicted (at least 256 MiB).
     pub max_bytes: u64,
+    /// Bytes of a number while candidates are looked for. A store that was kept otherwise is
+    /// rebuilt at its next optimization.
+    pub quantization: Quantization,
 }
 
 /// An open store. Dropping it writes out what waits and blocks for that long, a few seconds at most:
@@ -105,7 +109,7 @@ impl Embedded {
             compact_after: options.compact_after.max(1),
             max_bytes: options.max_bytes.max(QUOTA_MIN_BYTES),
         };
-        let layout = Layout::new(options.identity.dimension);
+        let layout = Layout::new(options.identity.dimension, options.quantization);
         Self::open_with(&options, layout, habits)
     }
 
@@ -116,7 +120,7 @@ impl Embedded {
     ) -> Result<Self, OpenError> {
         let collection = Collection::claim(&options.path, &options.identity)?;
         let (Loaded { shards, journal }, notice) = collection.open(layout)?;
-        let changed = shards.unindexed();
+        let changed = shards.unindexed() as usize;
         let shared = Arc::new(Shared::new(collection, layout, shards, notice));
 
         let (reads, read_jobs) = mpsc::sync_channel(options.queue.max(1));
@@ -232,6 +236,21 @@ impl VectorStore for Embedded {
 
     fn answers(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<EntryId>, StoreFault>> {
         Box::pin(self.read(move |reply| Read::Answers(selector, reply)))
+    }
+
+    fn holdings(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Holding>, StoreFault>> {
+        Box::pin(async move {
+            let (mut held, mut from) = (Vec::new(), None);
+            loop {
+                let selector = selector.clone();
+                let (page, next) = self.read(|reply| Read::Holdings(selector, from, reply)).await?;
+                held.extend(page);
+                from = next;
+                if from.is_none() {
+                    return Ok(held);
+                }
+            }
+        })
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), StoreFault>> {

@@ -4,7 +4,7 @@
 //! reads are eventually consistent: a write is visible some seconds after it was acknowledged, and a
 //! count may miss it. Purges are exact all the same for what is served, by the fences of the cache.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use self::rows::Metadata;
 use super::{
-    EntryId, Neighbour, Record, Selector, StoreFault, StoreReport, VectorStore,
+    EntryId, Holding, Neighbour, Record, Selector, StoreFault, StoreReport, VectorStore,
     collection::Collection,
     remote::{Address, Remote},
 };
@@ -252,11 +252,8 @@ impl Pinecone {
         Ok(())
     }
 
-    /// Each record that a selector means: id, answer, pieces.
-    async fn meant(
-        &self,
-        selector: &Selector,
-    ) -> Result<Vec<(String, EntryId, usize)>, StoreFault> {
+    /// Each record that a selector means, with its pieces.
+    async fn meant(&self, selector: &Selector) -> Result<Vec<(Holding, usize)>, StoreFault> {
         let mut meant = Vec::new();
         let mut next: Option<String> = None;
         loop {
@@ -270,8 +267,10 @@ impl Pinecone {
             }
             let page: Fetched = self.post("/vectors/fetch_by_metadata", body).await?;
             for found in page.vectors.into_values() {
-                if let Some(metadata) = told(Metadata::read(&found.metadata)) {
-                    meant.push((found.id, metadata.answer, metadata.pieces));
+                if let Some(metadata) = told(Metadata::read(&found.metadata))
+                    && let Some(holding) = told(metadata.holding(&found.id))
+                {
+                    meant.push((holding, metadata.pieces));
                 }
             }
             next = page.pagination.and_then(|pagination| pagination.next);
@@ -291,11 +290,10 @@ impl Pinecone {
 
     async fn delete_all(&self, selector: Selector) -> Result<u64, StoreFault> {
         let meant = self.meant(&selector).await?;
-        let ids: Vec<_> = meant.iter().map(|(id, ..)| id.clone()).collect();
+        let ids: Vec<_> = meant.iter().map(|(holding, _)| holding.id.to_string()).collect();
         let pieces: Vec<_> = meant
             .iter()
-            .filter_map(|(id, _, pieces)| Some((id.parse::<EntryId>().ok()?, *pieces)))
-            .flat_map(|(id, pieces)| rows::piece_ids(id, 0..pieces))
+            .flat_map(|(holding, pieces)| rows::piece_ids(holding.id, 0..*pieces))
             .collect();
         self.remove(self.namespace(), &ids).await?;
         self.remove(&self.pieces(), &pieces).await?;
@@ -353,11 +351,10 @@ impl VectorStore for Pinecone {
         Box::pin(self.delete_all(selector))
     }
 
-    fn answers(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<EntryId>, StoreFault>> {
+    fn holdings(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Holding>, StoreFault>> {
         Box::pin(async move {
             let meant = self.meant(&selector).await?;
-            let answers: BTreeSet<_> = meant.into_iter().map(|(_, answer, _)| answer).collect();
-            Ok(answers.into_iter().collect())
+            Ok(meant.into_iter().map(|(holding, _)| holding).collect())
         })
     }
 
@@ -371,8 +368,7 @@ impl VectorStore for Pinecone {
             kind: "pinecone",
             collection: self.collection.name.clone(),
             records: *self.records.lock(),
-            disk_bytes: 0,
-            trouble: None,
+            ..StoreReport::default()
         }
     }
 

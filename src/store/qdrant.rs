@@ -18,9 +18,10 @@ use qdrant_client::{
 };
 
 use super::{
-    EntryId, Neighbour, Record, Selector, StoreFault, StoreReport, VectorStore,
+    EntryId, Holding, Neighbour, Quantization, Record, Selector, StoreFault, StoreReport,
+    VectorStore,
     collection::Collection,
-    remote::{Address, Quantization, Remote, batches, latest},
+    remote::{Address, Remote, batches, latest},
 };
 use crate::embed::Vector;
 
@@ -199,23 +200,22 @@ impl Qdrant {
         Ok(count)
     }
 
-    async fn answers_of(&self, selector: Selector) -> Result<Vec<EntryId>, StoreFault> {
-        let mut found = std::collections::BTreeSet::new();
+    async fn holdings_of(&self, selector: Selector) -> Result<Vec<Holding>, StoreFault> {
+        let mut held = Vec::new();
         let mut offset: Option<PointId> = None;
         loop {
             let mut scroll = ScrollPointsBuilder::new(self.name())
                 .filter(points::filter(&selector))
                 .limit(PAGE)
-                .with_payload(points::answer_field());
+                .with_payload(points::holding_fields());
             if let Some(offset) = offset.take() {
                 scroll = scroll.offset(offset);
             }
             let page = self.client.scroll(scroll).await.map_err(|error| fault(&error))?;
-            found
-                .extend(page.result.iter().filter_map(|point| points::answer(&point.payload).ok()));
+            held.extend(page.result.iter().filter_map(|point| told(points::holding(point))));
             offset = page.next_page_offset;
             if offset.is_none() {
-                return Ok(found.into_iter().collect());
+                return Ok(held);
             }
         }
     }
@@ -270,8 +270,8 @@ impl VectorStore for Qdrant {
         Box::pin(self.delete_all(selector))
     }
 
-    fn answers(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<EntryId>, StoreFault>> {
-        Box::pin(self.answers_of(selector))
+    fn holdings(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Holding>, StoreFault>> {
+        Box::pin(self.holdings_of(selector))
     }
 
     /// Each write waits until it is applied and in the server's log.
@@ -284,8 +284,7 @@ impl VectorStore for Qdrant {
             kind: "qdrant",
             collection: self.name().to_owned(),
             records: *self.records.lock(),
-            disk_bytes: 0,
-            trouble: None,
+            ..StoreReport::default()
         }
     }
 

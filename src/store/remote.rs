@@ -15,12 +15,11 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use serde::Deserialize;
 use tokio::{task::JoinHandle, time::timeout};
 
 use self::breaker::{Breaker, Watch};
 use super::{
-    EntryId, Neighbour, Record, Selector, StoreFault, StoreReport, VectorStore, meta::Meta,
+    EntryId, Holding, Neighbour, Record, Selector, StoreFault, StoreReport, VectorStore, meta::Meta,
 };
 use crate::embed::Vector;
 
@@ -58,17 +57,6 @@ pub trait Remote: VectorStore {
 
     /// A lookup that finds nothing, as cheap as any.
     fn probe(&self) -> BoxFuture<'_, Result<(), StoreFault>>;
-}
-
-/// How a server keeps vectors for finding candidates. The similarity is that of the full vectors.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub enum Quantization {
-    /// As they are, 4 bytes a number.
-    #[default]
-    None,
-    /// One byte a number.
-    Int8,
 }
 
 /// How long and how many.
@@ -181,8 +169,12 @@ impl<R: Remote> VectorStore for Shield<R> {
         Box::pin(self.work(self.inner.delete(selector)))
     }
 
-    fn answers(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<EntryId>, StoreFault>> {
-        Box::pin(self.work(self.inner.answers(selector)))
+    fn holdings(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Holding>, StoreFault>> {
+        Box::pin(self.work(self.inner.holdings(selector)))
+    }
+
+    fn weight(&self, record: &Record) -> u64 {
+        self.inner.weight(record)
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), StoreFault>> {

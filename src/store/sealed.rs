@@ -18,7 +18,7 @@ use chacha20poly1305::{
 use futures_util::future::BoxFuture;
 
 use super::{
-    EntryId, Neighbour, Record, Selector, StoreFault, StoreReport, VectorStore, meta::Meta,
+    EntryId, Holding, Neighbour, Record, Selector, StoreFault, StoreReport, VectorStore, meta::Meta,
 };
 use crate::embed::Vector;
 
@@ -30,6 +30,8 @@ const TEXT_MARK: &str = "\u{1}rs1:";
 const KEY_BYTES: usize = 4;
 const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
+/// What sealing adds to a payload.
+const FRAME_BYTES: usize = MARK.len() + KEY_BYTES + NONCE_BYTES + TAG_BYTES;
 
 /// A store whose answers and prompts are encrypted.
 pub struct Sealed {
@@ -187,6 +189,15 @@ impl VectorStore for Sealed {
         self.inner.answers(selector)
     }
 
+    fn holdings(&self, selector: Selector) -> BoxFuture<'_, Result<Vec<Holding>, StoreFault>> {
+        self.inner.holdings(selector)
+    }
+
+    fn weight(&self, record: &Record) -> u64 {
+        let frame = if record.payload.is_empty() { 0 } else { FRAME_BYTES };
+        self.inner.weight(record) + frame as u64
+    }
+
     fn flush(&self) -> BoxFuture<'_, Result<(), StoreFault>> {
         self.inner.flush()
     }
@@ -200,8 +211,7 @@ impl VectorStore for Sealed {
     }
 
     fn payload_max_bytes(&self) -> usize {
-        let frame = MARK.len() + KEY_BYTES + NONCE_BYTES + TAG_BYTES;
-        self.inner.payload_max_bytes().saturating_sub(frame)
+        self.inner.payload_max_bytes().saturating_sub(FRAME_BYTES)
     }
 
     fn meta(&self) -> Option<&Meta> {
@@ -233,6 +243,7 @@ mod tests {
             queue: 1024,
             compact_after: usize::MAX,
             max_bytes: u64::MAX,
+            quantization: crate::store::Quantization::None,
         };
         Arc::new(Embedded::open(options).unwrap())
     }

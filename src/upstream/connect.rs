@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{Protocol, peer::Peer, socket::Socket, tls::ClientTls};
+use super::{Protocol, movable::Movable, peer::Peer, socket::Socket, tls::ClientTls};
 use crate::fault::Fault;
 
 /// What it takes to connect to one replica.
@@ -53,37 +53,36 @@ pub(super) enum Wrap {
 impl Address {
     /// Opens a connection.
     pub(super) async fn connect(&self) -> Result<(Socket, Protocol), Fault> {
-        match (&self.wrap, self.stream().await?) {
-            (Wrap::Tls { tls, name }, Socket::Clear(stream)) => {
-                self.tls(stream, tls.config(), name).await
-            }
-            (Wrap::Tls { .. }, socket) => Ok((socket, Protocol::Http1)),
-            (Wrap::Clear(protocol), socket) => Ok((socket, *protocol)),
+        let stream = self.stream().await?;
+        match &self.wrap {
+            Wrap::Tls { tls, name } => self.tls(stream, tls.config(), name).await,
+            Wrap::Clear(protocol) => Ok((Socket::Clear(stream), *protocol)),
         }
     }
 
     /// Opens a connection that speaks HTTP/1.1: only that can become another protocol.
     pub(super) async fn connect_http1(&self) -> Result<Socket, Fault> {
-        match (&self.wrap, self.stream().await?) {
-            (Wrap::Tls { tls, name }, Socket::Clear(stream)) => {
+        let stream = self.stream().await?;
+        match &self.wrap {
+            Wrap::Tls { tls, name } => {
                 let mut config = ClientConfig::clone(&tls.config());
                 config.alpn_protocols = vec![b"http/1.1".to_vec()];
                 Ok(self.tls(stream, Arc::new(config), name).await?.0)
             }
-            (_, socket) => Ok(socket),
+            Wrap::Clear(_) => Ok(Socket::Clear(stream)),
         }
     }
 
-    async fn stream(&self) -> Result<Socket, Fault> {
+    async fn stream(&self) -> Result<Movable, Fault> {
         match &self.place {
             Place::Tcp { host, port } => {
                 let stream = self.tcp(host, *port).await?;
                 // A token is a small packet, and Nagle's algorithm waits for more of them.
                 stream.set_nodelay(true).map_err(|error| self.peer.unreachable(&error))?;
-                Ok(Socket::Clear(stream))
+                Ok(stream.into())
             }
             Place::Unix(path) => match timeout(self.connect, UnixStream::connect(path)).await {
-                Ok(Ok(stream)) => Ok(Socket::Unix(stream)),
+                Ok(Ok(stream)) => Ok(stream.into()),
                 Ok(Err(error)) => Err(self.peer.unreachable(&error)),
                 Err(_elapsed) => Err(self.peer.connect_timeout(self.connect)),
             },
@@ -124,7 +123,7 @@ impl Address {
 
     async fn tls(
         &self,
-        stream: TcpStream,
+        stream: Movable,
         config: Arc<ClientConfig>,
         name: &ServerName<'static>,
     ) -> Result<(Socket, Protocol), Fault> {

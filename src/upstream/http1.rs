@@ -19,8 +19,8 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Duration;
 
 use super::{
-    deadline::Deadline, gate::Gate, outgoing::Upload, socket::Socket, unanswered::Unanswered,
-    watchdog::Watchdog,
+    deadline::Deadline, gate::Gate, movable::Mover, outgoing::Upload, socket::Socket,
+    unanswered::Unanswered, watchdog::Watchdog,
 };
 
 /// Bytes that a connection may buffer to read, and so what an idle one may keep. A response head
@@ -38,6 +38,7 @@ pub(super) struct Http1 {
     /// `None` once the connection is over.
     wire: Option<Wire>,
     gate: Gate,
+    mover: Mover,
     /// Times the exchanges one after the other.
     pub(super) watchdog: Watchdog,
 }
@@ -48,9 +49,10 @@ impl Http1 {
         let mut builder = http1::Builder::new();
         // The number of headers stays at hyper's 100: setting it moves the parser to the heap.
         builder.max_buf_size(BUFFER_BYTES).max_header_size(HEAD_BYTES);
+        let mover = socket.mover();
         let (sender, wire) = builder.handshake(TokioIo::new(socket)).await?;
         let watchdog = Watchdog::new(horizon);
-        Ok(Box::new(Self { sender, wire: Some(wire), gate: Gate::new(), watchdog }))
+        Ok(Box::new(Self { sender, wire: Some(wire), gate: Gate::new(), mover, watchdog }))
     }
 
     /// Sends `request` and waits for the response head; the body is [`Self::poll_frame`]'s.
@@ -59,7 +61,13 @@ impl Http1 {
         request: Request<Upload>,
         deadline: &Deadline,
     ) -> Result<Response<Incoming>, Unanswered> {
-        let Self { sender, wire, gate, watchdog } = self;
+        if !self.is_here() {
+            // What the kernel told the other runtime is looked at before it is forgotten: on a
+            // connection that the other side has closed, nothing must be written.
+            self.is_open();
+            self.mover.here();
+        }
+        let Self { sender, wire, gate, watchdog, .. } = self;
         let mut response = pin!(gate.hush(|| sender.try_send_request(request)));
         poll_fn(|cx| {
             let answered = gate.poll(cx, |cx| {
@@ -90,6 +98,11 @@ impl Http1 {
     /// Whether the last exchange is completely over, both ways, and another may follow.
     pub(super) fn is_free(&self) -> bool {
         self.wire.is_some() && self.sender.is_ready()
+    }
+
+    /// Whether its events come to the runtime that this is called on.
+    pub(super) fn is_here(&self) -> bool {
+        self.mover.is_here()
     }
 
     /// Whether an idle connection is still open, as far as the kernel told us.

@@ -18,6 +18,9 @@ use crate::fault::Fault;
 /// what steady traffic leaves idle.
 const IDLE_MAX: usize = 512;
 
+/// How many of the newest idle connections are looked at for one of this lane's own.
+const NEAR: usize = 8;
+
 /// HTTP/2 connections to one replica. Past `SESSIONS_MAX * SHARE` streams they fill up further.
 const SESSIONS_MAX: usize = 4;
 
@@ -42,6 +45,16 @@ struct Open {
     idle: VecDeque<(Box<Http1>, Instant)>,
     sessions: Vec<(Arc<Session>, Quiet)>,
     opened: u64,
+}
+
+impl Open {
+    /// The idle connection that was used last; of the last few, one whose events come here already.
+    fn newest(&mut self) -> Option<(Box<Http1>, Instant)> {
+        let newest = self.idle.len().checked_sub(1)?;
+        let near = self.idle.iter().enumerate().rev().take(NEAR);
+        let here = near.filter(|(_, (wire, _))| wire.is_here()).map(|(index, _)| index).next();
+        self.idle.remove(here.unwrap_or(newest))
+    }
 }
 
 /// Since when an HTTP/2 connection has been seen without streams.
@@ -164,7 +177,7 @@ impl Pool {
 
     fn offer(&self) -> Offer {
         let mut open = self.open.lock();
-        if let Some((wire, since)) = open.idle.pop_back() {
+        if let Some((wire, since)) = open.newest() {
             if since.elapsed() < self.idle_for {
                 return Offer::Use(Link::Http1(wire));
             }

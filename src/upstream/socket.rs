@@ -6,19 +6,27 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, UnixStream},
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
+
+use super::movable::{Movable, Mover};
 
 /// One type for all, so that everything above exists once.
 #[derive(Debug)]
 pub(super) enum Socket {
-    Clear(TcpStream),
-    Unix(UnixStream),
+    Clear(Movable),
     /// Boxed: a TLS session is ten times the size of a socket.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Movable>>),
+}
+
+impl Socket {
+    /// What brings the socket's events to another runtime.
+    pub(super) fn mover(&self) -> Mover {
+        match self {
+            Self::Clear(socket) => socket.mover(),
+            Self::Tls(socket) => socket.get_ref().0.mover(),
+        }
+    }
 }
 
 impl AsyncRead for Socket {
@@ -29,7 +37,6 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Clear(socket) => Pin::new(socket).poll_read(cx, buffer),
-            Self::Unix(socket) => Pin::new(socket).poll_read(cx, buffer),
             Self::Tls(socket) => Pin::new(socket).poll_read(cx, buffer),
         }
     }
@@ -43,7 +50,6 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Clear(socket) => Pin::new(socket).poll_write(cx, bytes),
-            Self::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Tls(socket) => Pin::new(socket).poll_write(cx, bytes),
         }
     }
@@ -55,7 +61,6 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Clear(socket) => Pin::new(socket).poll_write_vectored(cx, buffers),
-            Self::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, buffers),
             Self::Tls(socket) => Pin::new(socket).poll_write_vectored(cx, buffers),
         }
     }
@@ -63,7 +68,6 @@ impl AsyncWrite for Socket {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Clear(socket) => socket.is_write_vectored(),
-            Self::Unix(socket) => socket.is_write_vectored(),
             Self::Tls(socket) => socket.is_write_vectored(),
         }
     }
@@ -71,7 +75,6 @@ impl AsyncWrite for Socket {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Clear(socket) => Pin::new(socket).poll_flush(cx),
-            Self::Unix(socket) => Pin::new(socket).poll_flush(cx),
             Self::Tls(socket) => Pin::new(socket).poll_flush(cx),
         }
     }
@@ -79,7 +82,6 @@ impl AsyncWrite for Socket {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Clear(socket) => Pin::new(socket).poll_shutdown(cx),
-            Self::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
             // One try: `close_notify` is a courtesy, and a peer that reads nothing must not keep a
             // dead connection open by not taking it.
             Self::Tls(socket) => match Pin::new(socket).poll_shutdown(cx) {

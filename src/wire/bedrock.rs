@@ -2,8 +2,9 @@
 //!
 //! The model stands in the path (`/model/ID/converse`), a stream is AWS' binary event stream. A
 //! client that signs its requests (SigV4) has another `Authorization` each time and so is another
-//! tenant each time: such clients need `cache.scope = "header:..."`; API keys need nothing. A
-//! stream that dies is cut off: a half-written message leaves no place for a last word.
+//! tenant each time: such clients need `cache.scope = "header:..."`, and as a signature covers `Host`
+//! they must sign for AWS' own name; API keys need nothing. A stream that dies is cut off: a
+//! half-written message leaves no place for a last word.
 //!
 //! Source: Amazon Bedrock API reference, "Converse", "ConverseStream", "ContentBlockDelta".
 

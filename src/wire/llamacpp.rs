@@ -41,13 +41,13 @@ impl Dialect for LlamaCpp {
             }
         }
         let exact_only = match request.get("prompt") {
-            None => return Err(Unread::Unreadable),
             // Token numbers, several prompts, a mix of both.
             Some(Json::List(_) | Json::Object(_)) => Some(ExactOnly::Choices),
-            Some(_) if number(&request, "n_probs").unwrap_or_default() > 0.0 => {
+            Some(Json::Text(_)) if number(&request, "n_probs").unwrap_or_default() > 0.0 => {
                 Some(ExactOnly::Logprobs)
             }
-            Some(_) => None,
+            Some(Json::Text(_)) => None,
+            _ => return Err(Unread::Unreadable),
         };
         let temperature = number(&request, "temperature");
         let manner = Manner { model: model(&request)?, temperature, exact_only };

@@ -60,8 +60,9 @@ impl Dialect for Ollama {
         let asks = match self {
             Self::Chat => messages(&mut conversation, &request)?,
             Self::Generate => {
-                let prompt = request.get("prompt").unwrap_or(&Json::Null);
-                conversation.content(prompt, Turn::Last, PARTS)?;
+                // Without one the model is only loaded.
+                let prompt = request.get("prompt").filter(|prompt| prompt.text().is_some());
+                conversation.content(prompt.ok_or(Unread::Unreadable)?, Turn::Last, PARTS)?;
                 true
             }
         };

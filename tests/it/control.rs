@@ -225,3 +225,15 @@ async fn hotter_than_allowed_is_not_cached() {
     }
     assert_eq!(origin.calls(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstreams_no_store_is_heeded_unless_it_is_called_a_habit() {
+    for (setting, second) in [("no_store = \"heed\"", "MISS"), ("no_store = \"ignore\"", "HIT")] {
+        let origin =
+            Origin::start(|seen, call| talk::model(seen, call).header("cache-control", "no-store"))
+                .await;
+        let proxy = Setup::new(&origin).upstream(setting).open().await;
+        assert_eq!(proxy.send(&Ask::chat("why?")).await.x_cache(), "MISS");
+        assert_eq!(proxy.send(&Ask::chat("why?")).await.x_cache(), second, "{setting}");
+    }
+}

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use reprise::{
     cache::{
-        guards::{Alone, Guard, GuardSet, Reading, alone, differences},
+        guards::{Alone, Guard, GuardSet, Reading, Veil, alone, differences},
         verdict::{
-            AnswerId, Namespace, Neighbour, Policy, Ruling, Settings,
+            AnswerId, Namespace, Neighbour, Policy, Ruling, Settings, Wording,
             first_prior::{DEFAULT_MODEL, first_prior},
         },
     },
@@ -55,6 +55,25 @@ fn guards_tell_every_pair_apart() {
     assert!(failed.is_empty(), "{} of {}:\n{}", failed.len(), rows.len(), failed.join("\n"));
 }
 
+/// A store that may not hold prompts must not make a guard blind.
+#[test]
+fn guards_tell_the_same_pairs_apart_when_questions_are_covered() {
+    let veil = Veil::new(&[7; 32]);
+    let (mut looked, mut blind, mut stricter) = (0, vec![], 0);
+    for row in pairs() {
+        let Some((a, b)) = veil.read(&row.a).zip(veil.read(&row.b)) else { continue };
+        let found = differences(&a, &b).and(GuardSet::DEFAULT);
+        looked += 1;
+        stricter += usize::from(row.same && !found.is_empty());
+        if !row.same && found.is_empty() {
+            blind.push(format!("{}: {} | {}", row.case, row.a, row.b));
+        }
+    }
+    println!("{looked} pairs, {stricter} that may share an answer do not when covered");
+    assert!(looked >= 350, "{looked}");
+    assert!(blind.is_empty(), "{} of {looked}:\n{}", blind.len(), blind.join("\n"));
+}
+
 #[test]
 fn prompts_are_classed() {
     for line in include_str!("../data/alone.jsonl").lines() {
@@ -89,7 +108,11 @@ fn no_pair_is_served_that_must_not_be() {
         if alone(&asked).or(alone(&stored)).is_some() {
             continue;
         }
-        let near = [Neighbour { answer: AnswerId(1), similarity: cosine(a, b), text: &row.a }];
+        let near = [Neighbour {
+            answer: AnswerId(1),
+            similarity: cosine(a, b),
+            text: Wording::Text(&row.a),
+        }];
         counts[1] += u32::from(near[0].similarity >= 0.9);
         for (settings, at) in [(&threshold, 2), (&verified, 3)] {
             let mut space = Namespace::new(settings.clone(), first_prior(DEFAULT_MODEL));

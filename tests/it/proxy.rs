@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 
 use arc_swap::ArcSwap;
 use reprise::{
-    cache::{Cache, flight::Flights, reason::Reason},
+    cache::{
+        Cache, Parts, Prompts as Kept, flight::Flights, guards::Veil, quota::Quota, reason::Reason,
+    },
     config::{self, Config, Overrides},
     embed::{
         Embedder,
@@ -50,10 +52,10 @@ pub(crate) struct Setup {
     /// More lines of the upstream's own section, and sections after it.
     sections: String,
     embedder: Option<Arc<dyn Embedder>>,
-    store: Kept,
+    store: Place,
 }
 
-enum Kept {
+enum Place {
     /// The memory tier alone.
     Nowhere,
     /// The embedded store, in this folder.
@@ -75,7 +77,7 @@ impl Setup {
             settings: String::new(),
             sections: String::new(),
             embedder: None,
-            store: Kept::Nowhere,
+            store: Place::Nowhere,
         }
     }
 
@@ -135,14 +137,16 @@ impl Setup {
 
     pub(crate) fn semantic_by(mut self, folder: &TempDir, words: &Arc<Words>) -> Self {
         self.embedder = Some(words.clone());
-        self.store = Kept::At(folder.path().to_owned());
+        self.store = Place::At(folder.path().to_owned());
         // What is late on a busy machine is not what these tests are about.
         if !self.settings.contains("lookup_deadline") {
             self = self.with("cache.semantic.lookup_deadline = \"20s\"");
         }
         // Bags of words are near in ways that no guard lets pass, and no prior knows them.
-        self = self.with("cache.semantic.guards = []\ncache.semantic.policy = \"threshold\"");
-        self
+        if !self.settings.contains("semantic.guards") {
+            self = self.with("cache.semantic.guards = []");
+        }
+        self.with("cache.semantic.policy = \"threshold\"")
     }
 
     /// Matches by meaning as shipped: the real model, the default policy, all guards.
@@ -157,13 +161,13 @@ impl Setup {
             provider: config.embed.provider,
         };
         self.embedder = Some(Arc::new(Local::open(options).unwrap()));
-        self.store = Kept::At(folder.path().to_owned());
+        self.store = Place::At(folder.path().to_owned());
         self.with("cache.semantic.lookup_deadline = \"20s\"")
     }
 
     pub(crate) fn keeping(mut self, store: Arc<dyn VectorStore>, words: &Arc<Words>) -> Self {
         self.embedder = Some(words.clone());
-        self.store = Kept::In(store);
+        self.store = Place::In(store);
         self
     }
 
@@ -196,13 +200,13 @@ impl Setup {
         .unwrap();
         let embedder = self.embedder.clone();
         let learned = match &self.store {
-            Kept::At(path) => Some(path.join("learned.json")),
-            Kept::Nowhere | Kept::In(_) => None,
+            Place::At(path) => Some(path.clone()),
+            Place::Nowhere | Place::In(_) => None,
         };
         let (store, key) = match self.store {
-            Kept::Nowhere => (None, [7; 32]),
-            Kept::In(store) => (Some(store), [7; 32]),
-            Kept::At(path) => {
+            Place::Nowhere => (None, [7; 32]),
+            Place::In(store) => (Some(store), [7; 32]),
+            Place::At(path) => {
                 let key = tenant_key(&path.join("tenant.key")).unwrap();
                 let options = || EmbeddedOptions {
                     path: path.clone(),
@@ -210,13 +214,13 @@ impl Setup {
                     queue: config.store.queue,
                     compact_after: config.store.compact_after,
                     max_bytes: config.store.max_bytes.0,
+                    quantization: config.store.quantization,
                 };
                 let store = opened(options).await;
                 (Some(Arc::new(store) as Arc<dyn VectorStore>), key)
             }
         };
         let tasks = TaskTracker::new();
-        let queue = config.store.queue;
         let house = Arc::new(House {
             tenants: Tenants::new(config.cache.scope.clone(), key),
             admission: Admission::new(config.limits.requests),
@@ -224,10 +228,18 @@ impl Setup {
             bodies: Room::new(config.limits.bodies_bytes.bytes()),
             cache: Arc::new(Cache::new(
                 config.cache.clone(),
-                embedder,
-                store,
-                queue,
-                learned,
+                Parts {
+                    embedder,
+                    store,
+                    queue: config.store.queue,
+                    quota: Quota {
+                        entries: config.store.tenant_entries,
+                        bytes: config.store.tenant_bytes.0,
+                    },
+                    prompts: if config.store.prompts { Kept::Kept } else { Kept::Covered },
+                    veil: Arc::new(Veil::new(&key)),
+                    learned,
+                },
                 &tasks,
             )),
             flights: Flights::new(

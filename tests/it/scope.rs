@@ -8,6 +8,7 @@ use reprise::{
         entry::{Entry, now_ms},
         exact::ExactTier,
         key::{Key, Route},
+        pace::Pace,
     },
     config::ScopeRule,
     front::tenant::Tenants,
@@ -123,7 +124,7 @@ const FIELDS: [Field; 22] = [
     ("system", |body, v| body["messages"][0]["content"] = json!(format!("be {v}"))),
     ("earlier question", |body, v| body["messages"][1]["content"] = json!(format!("what {v}?"))),
     ("earlier answer", |body, v| body["messages"][2]["content"] = json!(format!("that {v}"))),
-    ("role", |body, v| body["messages"][0]["role"] = json!(format!("system{v}"))),
+    ("roles", |body, v| body["messages"] = json!(roles(v))),
     ("name", |body, v| body["messages"][3]["name"] = json!(format!("n{v}"))),
     ("model", |body, v| body["model"] = json!(format!("m{v}"))),
     ("temperature", |body, v| body["temperature"] = json!(v as f64 / 1e3)),
@@ -150,6 +151,13 @@ const FIELDS: [Field; 22] = [
     }),
     ("unknown", |body, v| body["frobnicate"] = json!({"deep": [v]})),
 ];
+
+/// The same words in other mouths: `v` in the base of the roles that there are.
+fn roles(v: usize) -> Vec<Value> {
+    const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
+    let digits = (0..5_u32).map(|place| v / ROLES.len().pow(place) % ROLES.len());
+    digits.map(|digit| json!({"role": ROLES[digit], "content": "why?"})).collect()
+}
 
 /// What of the head must do so.
 const HEADS: [&str; 4] = ["authorization", "x-api-key", "cookie", "x-vendor-token"];
@@ -260,6 +268,7 @@ fn answer(key: &Key, text: &str) -> Entry {
         body: text.to_owned().into(),
         usage: None,
         upstream_ms: 1,
+        pace: Pace::default(),
         generated_ms: now_ms(),
         expires_ms: now_ms() + 3_600_000,
     }

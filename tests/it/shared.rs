@@ -12,11 +12,11 @@ use reprise::{
     cache::Mark,
     embed::Embedder as _,
     store::{
-        EntryId, Selector, VectorStore,
+        EntryId, Quantization, Selector, VectorStore,
         collection::Collection,
         meta::Meta,
         milvus::{Milvus, MilvusOptions},
-        remote::{Address, Limits, Quantization, Shield},
+        remote::{Address, Limits, Shield},
     },
 };
 use tokio::{

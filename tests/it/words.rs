@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use reprise::{
     embed::{EmbedFault, Embedded, Embedder, Identity, Vector},
-    store::{EntryId, Neighbour, Record, Selector, StoreFault, StoreReport, VectorStore},
+    store::{EntryId, Holding, Neighbour, Record, Selector, StoreFault, StoreReport, VectorStore},
 };
 
 use crate::origin::Gate;
@@ -118,7 +118,7 @@ impl VectorStore for Broken {
         self.fail()
     }
 
-    fn answers(&self, _: Selector) -> BoxFuture<'_, Result<Vec<EntryId>, StoreFault>> {
+    fn holdings(&self, _: Selector) -> BoxFuture<'_, Result<Vec<Holding>, StoreFault>> {
         self.fail()
     }
 

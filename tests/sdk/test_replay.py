@@ -50,6 +50,11 @@ def test_the_recorded_pace(start, sim, nonce):
     assert made[-1] > 0.8
     assert 0.6 * made[-1] < replayed[-1] < 3 * made[-1] + 1
     assert replayed[0] < 0.5 * replayed[-1], "piece by piece"
+    # A pause before the first token and the words then at once: no even pace says that.
+    slow = f"{nonce} [[slow:900ms]] [[rate:0]] [[tokens:20]]"
+    journey.missed(ask, QUESTION)
+    first, *_, last = journey.hit(ask, QUESTION)
+    assert first > 0.8 and last - first < 0.5 * first
 
 
 def test_a_public_name_for_a_model(start, sim, nonce):

@@ -174,6 +174,10 @@ function renderParts(stats) {
   list.push(['Writes', `${count(writes.queued)} waiting, ${count(writes.written_total)} written, ` +
     `${count(writes.dropped_total)} dropped, ${count(writes.failed_total)} failed`,
   writes.dropped_total || writes.failed_total ? 'bad' : null]);
+  const evicted = Object.entries(writes.evicted_total).filter(([, number]) => number);
+  if (evicted.length) {
+    list.push(['Evicted', evicted.map(([reason, number]) => `${count(number)} ${reason}`).join(', ')]);
+  }
   if (embed) {
     list.push(['Embedder', ...state(embed)], ['', `${embed.model}, ${embed.dimension} d, ` +
       `${embed.threads} threads, ${count(embed.queued)} of ${count(embed.queue_max)} waiting, ` +

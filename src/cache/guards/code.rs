@@ -55,6 +55,7 @@ fn unmatched(this: &Reading, other: &Reading) -> bool {
             s.trim_matches(|c: char| c.is_ascii_punctuation() || c.is_whitespace()).to_lowercase()
         };
         let wanted = bare(quote);
-        !wanted.is_empty() && !bare(&other.text).contains(&wanted)
+        let quoted = || other.quoted.iter().any(|quote| bare(quote) == wanted);
+        !wanted.is_empty() && !bare(&other.text).contains(&wanted) && !quoted()
     })
 }

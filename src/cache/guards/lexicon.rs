@@ -157,6 +157,14 @@ impl Lexicon {
         self.known.contains(word)
     }
 
+    /// Every word that a guard may ask for by name, and every stem.
+    pub(super) fn named(&'static self) -> impl Iterator<Item = &'static str> {
+        let stems = self.poles.keys().chain(self.synonyms.keys()).map(String::as_str);
+        let asked = lines(include_str!("lexicon/named.txt")).flat_map(str::split_whitespace);
+        let words = self.function.keys().chain(&self.known).copied();
+        words.chain(stems).chain(asked)
+    }
+
     fn read() -> Self {
         let function = function_words(include_str!("lexicon/function_words.txt"));
         let polite: HashSet<_> =

@@ -10,6 +10,10 @@ fn found(a: &str, b: &str) -> Vec<&'static str> {
 fn caught(guard: &str, a: &str, b: &str) {
     let names = found(a, b);
     assert!(names.contains(&guard), "{a} | {b}: {names:?} lacks {guard}");
+    let veil = Veil::new(&[7; 32]);
+    let Some((x, y)) = veil.read(a).zip(veil.read(b)) else { return };
+    let covered: Vec<_> = differences(&x, &y).iter().map(Guard::name).collect();
+    assert!(covered.contains(&guard), "{a} | {b}, covered: {covered:?} lacks {guard}");
 }
 
 #[track_caller]

@@ -17,7 +17,7 @@ use super::witness::Witness;
 use super::{AnswerId, Contender, Decision, Neighbour, Policy, Ruling};
 use crate::cache::guards::{GuardSet, Reading, differences};
 use crate::cache::judge::JudgeError;
-use crate::embed::{pictographs, shows_other};
+use crate::embed::shows_other;
 
 pub use report::NamespaceReport;
 use sharing::{Backers, Teachers};
@@ -207,7 +207,7 @@ impl Namespace {
                 family: families.eldest(n.answer),
                 similarity: n.similarity,
                 stand: if families.is_quarantined(n.answer)
-                    || shows_other(&question.pictographs, &pictographs(n.text))
+                    || shows_other(&question.pictographs, &n.text.pictographs())
                 {
                     Stand::Silent
                 } else {
@@ -313,7 +313,7 @@ impl Namespace {
         for _ in 0..MOST_CHECKS {
             let choice =
                 self.choose(votes).filter(|c| Some(votes[c.nearest].family) == decision.family)?;
-            let found = differences(question, &Reading::of(neighbours[choice.nearest].text))
+            let found = differences(question, &neighbours[choice.nearest].text.reading())
                 .and(self.settings.guards);
             if found.is_empty() {
                 return Some(choice);

@@ -4,7 +4,7 @@ use std::{
     io::{self, Write},
     sync::Arc,
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
@@ -12,6 +12,13 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that wait while the reader of the log is slow; some 15,000 access records.
 const MAX_PENDING_BYTES: usize = 8 * 1024 * 1024;
+
+/// How long the thread gathers lines before it writes them. Waking it costs whoever logs more than
+/// the line itself, so it is woken once for all that come in this time.
+const GATHERING: Duration = Duration::from_millis(5);
+
+/// Lines that are written at once.
+const GATHERED_BYTES: usize = 64 * 1024;
 
 /// How long the end of the process waits for a reader that takes nothing.
 const LAST_WRITE: Duration = Duration::from_secs(2);
@@ -24,7 +31,10 @@ pub struct Lines {
 
 struct Queue {
     state: Mutex<State>,
+    /// The first line is there, or the last one.
     filled: Condvar,
+    /// There are too many lines to wait for more.
+    gathered: Condvar,
     ended: Condvar,
 }
 
@@ -52,6 +62,7 @@ impl Lines {
         let queue = Arc::new(Queue {
             state: Mutex::default(),
             filled: Condvar::new(),
+            gathered: Condvar::new(),
             ended: Condvar::new(),
         });
         let theirs = Arc::clone(&queue);
@@ -76,6 +87,7 @@ impl Drop for Lines {
         let mut state = self.queue.state.lock();
         state.closing = true;
         self.queue.filled.notify_one();
+        self.queue.gathered.notify_one();
         if !state.ended {
             self.queue.ended.wait_for(&mut state, LAST_WRITE);
         }
@@ -96,9 +108,16 @@ impl Queue {
             state.dropped += 1;
             return;
         }
+        let before = state.pending.len();
         state.pending.extend_from_slice(line);
+        let after = state.pending.len();
         drop(state);
-        self.filled.notify_one();
+        if before == 0 {
+            self.filled.notify_one();
+        }
+        if (before..after).contains(&GATHERED_BYTES) {
+            self.gathered.notify_one();
+        }
     }
 
     fn write_all_to(&self, mut file: impl Write) {
@@ -108,6 +127,12 @@ impl Queue {
             let mut state = self.state.lock();
             while state.pending.is_empty() && !state.closing {
                 self.filled.wait(&mut state);
+            }
+            let till = Instant::now() + GATHERING;
+            while !state.closing && state.pending.len() <= GATHERED_BYTES {
+                if self.gathered.wait_until(&mut state, till).timed_out() {
+                    break;
+                }
             }
             if state.pending.is_empty() {
                 state.ended = true;

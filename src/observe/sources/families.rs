@@ -74,7 +74,16 @@ fn writes(out: &mut Sampled, report: &WritesReport) -> Done {
         ("failed", report.failed_total),
         ("too_large", report.too_large_total),
         ("purged", report.purged_total),
+        ("over_quota", report.over_quota_total),
     ];
+    out.labelled(
+        Family::Counter,
+        "reprise_store_evicted_total",
+        "What the vector tier let go of by itself: answers past their tenant's quota, records past \
+         the disk's, records past their life.",
+        &["reason"],
+        report.evicted_total.iter().map(|(reason, count)| (vec![(*reason).into()], *count as f64)),
+    )?;
     out.labelled(
         Family::Counter,
         "reprise_store_writes_total",
@@ -87,6 +96,7 @@ fn writes(out: &mut Sampled, report: &WritesReport) -> Done {
 fn store(out: &mut Sampled, report: &StoreReport) -> Done {
     out.gauge("reprise_store_records", "Records of the vector tier.", report.records)?;
     out.gauge("reprise_store_disk_bytes", "Size of the vector tier on disk.", report.disk_bytes)?;
+    out.gauge("reprise_store_unindexed", "Vectors that each search scans.", report.unindexed)?;
     out.labelled(
         Family::Gauge,
         "reprise_store_up",

@@ -30,5 +30,6 @@ fn optimize(shared: &Shared) {
         Ok(()) => tracing::info!(elapsed = ?started.elapsed(), "the store was optimized"),
         Err(fault) => tracing::warn!(%fault, "the store could not be optimized"),
     }
+    shared.count_unindexed();
     shared.compactions.fetch_add(1, Ordering::Relaxed);
 }

@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use qdrant_edge::{
-    Condition, FieldCondition, Filter, JsonPath, KeywordIndexParams, Match, Payload,
-    PayloadFieldSchema, PayloadSchemaParams, PayloadSchemaType, PointId, PointStructPersisted,
-    Range, RangeInterface, ScoredPoint, ValueVariants, VectorStructPersisted,
+    Condition, FieldCondition, Filter, IntegerIndexParams, JsonPath, KeywordIndexParams, Match,
+    Payload, PayloadFieldSchema, PayloadSchemaParams, PointId, PointStructPersisted, Range,
+    RangeInterface, ScoredPoint, UuidIndexParams, ValueVariants, VectorStructPersisted,
     external::{ordered_float::OrderedFloat, uuid::Uuid},
 };
 use serde_json::{Value, json};
 
-use crate::store::{EntryId, Neighbour, Record, Selector, StoreFault};
+use crate::store::{EntryId, Holding, Neighbour, Record, Selector, StoreFault, vector_bytes};
 
 /// The payload fields that a filter or a facet goes by; nothing else is indexed.
 pub(super) mod field {
@@ -37,18 +37,25 @@ pub(super) fn near_indexes() -> Vec<(JsonPath, PayloadFieldSchema)> {
     vec![(path(field::PARTITION), schema)]
 }
 
-/// The indexes of the `records` shard: one for each kind of selector.
+/// The indexes of the `records` shard: one for each kind of selector. They stay on disk: purges and
+/// sweeps go by them, never a request, and in memory they would be the most of an entry's share.
 pub(super) fn record_indexes() -> Vec<(JsonPath, PayloadFieldSchema)> {
+    let on_disk = Some(true);
+    let text =
+        || PayloadSchemaParams::Keyword(KeywordIndexParams { on_disk, ..Default::default() });
+    let time =
+        || PayloadSchemaParams::Integer(IntegerIndexParams { on_disk, ..Default::default() });
+    let id = PayloadSchemaParams::Uuid(UuidIndexParams { on_disk, ..Default::default() });
     [
-        (field::ANSWER, PayloadSchemaType::Uuid),
-        (field::TENANT, PayloadSchemaType::Keyword),
-        (field::MODEL, PayloadSchemaType::Keyword),
-        (field::ROUTE, PayloadSchemaType::Keyword),
-        (field::TAGS, PayloadSchemaType::Keyword),
-        (field::GENERATED_MS, PayloadSchemaType::Integer),
-        (field::EXPIRES_MS, PayloadSchemaType::Integer),
+        (field::ANSWER, id),
+        (field::TENANT, text()),
+        (field::MODEL, text()),
+        (field::ROUTE, text()),
+        (field::TAGS, text()),
+        (field::GENERATED_MS, time()),
+        (field::EXPIRES_MS, time()),
     ]
-    .map(|(name, kind)| (path(name), PayloadFieldSchema::FieldType(kind)))
+    .map(|(name, params)| (path(name), PayloadFieldSchema::FieldParams(params)))
     .into()
 }
 
@@ -131,6 +138,24 @@ pub(super) fn record(id: EntryId, payload: &Payload) -> Result<Record, StoreFaul
         generated_ms: number(payload, field::GENERATED_MS)?,
         expires_ms: number(payload, field::EXPIRES_MS)?,
         payload: bytes.into(),
+    })
+}
+
+/// What a list tells of a `records` point; `dimension` is that of its vector, if it has one.
+pub(super) fn holding(
+    id: EntryId,
+    payload: &Payload,
+    dimension: usize,
+) -> Result<Holding, StoreFault> {
+    let encoded = text(payload, "payload")?;
+    let padding = encoded.bytes().rev().take_while(|byte| *byte == b'=').count();
+    let vector = if has_vector(payload) { vector_bytes(dimension) } else { 0 };
+    Ok(Holding {
+        id,
+        answer: answer(payload)?,
+        bytes: Some((encoded.len() / 4 * 3 - padding) as u64 + vector),
+        generated_ms: number(payload, field::GENERATED_MS)?,
+        expires_ms: number(payload, field::EXPIRES_MS)?,
     })
 }
 

@@ -8,18 +8,28 @@ use tokio::sync::oneshot;
 use super::shared::Shared;
 use crate::{
     embed::Vector,
-    store::{EntryId, Neighbour, Record, Selector, StoreFault},
+    store::{EntryId, Holding, Neighbour, Record, Selector, StoreFault},
 };
 
 /// Where a job's result goes. Its other end is gone when nobody waits any more.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreFault>>;
 
+/// Part of a list, and the id that the next part begins with.
+pub(super) type Page = (Vec<Holding>, Option<EntryId>);
+
 /// A question to the store.
 pub(super) enum Read {
     Get(EntryId, Reply<Option<Record>>),
-    Nearest { partition: Arc<str>, vector: Vector, limit: usize, reply: Reply<Vec<Neighbour>> },
+    Nearest {
+        partition: Arc<str>,
+        vector: Vector,
+        limit: usize,
+        reply: Reply<Vec<Neighbour>>,
+    },
     Count(Selector, Reply<u64>),
     Answers(Selector, Reply<Vec<EntryId>>),
+    /// A page of a list, from its first id on.
+    Holdings(Selector, Option<EntryId>, Reply<Page>),
 }
 
 /// Answers questions until all senders are gone.
@@ -43,6 +53,10 @@ fn answer(shared: &Shared, job: Read) {
         }
         Read::Count(selector, reply) => {
             give(reply, || shared.read(|shards| shards.count(&selector)));
+        }
+        Read::Holdings(selector, from, reply) => {
+            let dimension = shared.layout.dimension;
+            give(reply, || shared.read(|shards| shards.holdings(&selector, from, dimension)));
         }
         Read::Answers(selector, reply) => {
             give(reply, || shared.read(|shards| shards.answers(&selector)));

@@ -15,15 +15,16 @@ use qdrant_edge::{
     CountRequest, CreateIndex, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard,
     EdgeVectorParams, FacetRequest, FacetValue, FieldIndexOperations, Filter, HnswIndexConfig,
     JsonPath, NamedQuery, OrderBy, OrderByInterface, PayloadFieldSchema, PointInsertOperations,
-    PointOperations, PointStructPersisted, QueryEnum, QueryRequest, Record as Point, ScoringQuery,
-    ScrollRequest, UpdateOperation, VectorStructInternal, WalOptions, WithPayloadInterface,
+    PointOperations, PointStructPersisted, QuantizationSearchParams, QueryEnum, QueryRequest,
+    Record as Point, ScalarQuantizationConfig, ScalarType, ScoringQuery, ScrollRequest,
+    SearchParams, UpdateOperation, VectorStructInternal, WalOptions, WithPayloadInterface,
     WithVector,
 };
 
-use super::{change::Change, logs, points};
+use super::{change::Change, logs, points, reader::Page};
 use crate::{
     embed::Vector,
-    store::{EntryId, Neighbour, Record, Selector, StoreFault},
+    store::{EntryId, Neighbour, Quantization, Record, Selector, StoreFault},
 };
 
 /// Edge's default vector has the empty name.
@@ -31,6 +32,18 @@ const VECTOR: &str = "";
 
 /// Each shard preallocates one log segment of this size, and up to three exist at a time.
 const LOG_SEGMENT_BYTES: usize = 8 << 20;
+
+/// How many candidates a search of a graph keeps in view. Measured by `make bench-store`.
+const BREADTH: usize = 128;
+
+/// Candidates that are looked at again in full for each one that is wanted.
+const OVERSAMPLING: f64 = 3.0;
+
+/// The share of all numbers that the 256 steps span: a few extremes would make all steps coarse.
+const INT8_QUANTILE: f32 = 0.99;
+
+/// Records of one page of a list: a reader is taken from the lookups for some 10 ms by each.
+const HOLDINGS_PAGE: usize = 512;
 
 /// How Edge lays its segments out. Tests make them small.
 #[derive(Clone, Copy, Debug)]
@@ -40,11 +53,12 @@ pub(super) struct Layout {
     /// Segments with more KiB of vectors than this get an HNSW graph when optimized: Edge's own
     /// default, about 6,600 vectors of 384 numbers, below which a scan is as fast.
     pub(super) index_above_kib: usize,
+    pub(super) quantization: Quantization,
 }
 
 impl Layout {
-    pub(super) const fn new(dimension: usize) -> Self {
-        Self { dimension, index_above_kib: 10_000 }
+    pub(super) const fn new(dimension: usize, quantization: Quantization) -> Self {
+        Self { dimension, index_above_kib: 10_000, quantization }
     }
 }
 
@@ -53,17 +67,17 @@ pub(super) struct Shards {
     near: EdgeShard,
     records: EdgeShard,
     dir: PathBuf,
+    layout: Layout,
 }
 
 impl Shards {
     /// Opens both shards under `dir`, creating what is not there.
     pub(super) fn open(dir: &Path, layout: Layout) -> Result<Self, StoreFault> {
         guarded("opening", || {
-            let vector = EdgeVectorParams::builder(layout.dimension, Distance::Cosine).build();
-            let near = config(layout).vector(VECTOR, vector).build();
+            let near = config(layout).vector(VECTOR, vectors(layout)).build();
             let near = open_shard(&dir.join("near"), near)?;
             let records = open_shard(&dir.join("records"), config(layout).build())?;
-            let shards = Self { near, records, dir: dir.to_owned() };
+            let shards = Self { near, records, dir: dir.to_owned(), layout };
             shards.ensure_indexes()?;
             Ok(shards)
         })
@@ -113,7 +127,7 @@ impl Shards {
             score_threshold: None,
             limit,
             offset: 0,
-            params: None,
+            params: Some(search_params(self.layout.quantization)),
             with_vector: WithVector::Bool(false),
             with_payload: WithPayloadInterface::Bool(true),
         });
@@ -143,6 +157,32 @@ impl Shards {
         Ok(ids.collect())
     }
 
+    /// A page of what a selector means, from the id `from` on, and where the next one begins. Reads
+    /// the answers themselves, for their sizes: some 20 us a record.
+    pub(super) fn holdings(
+        &self,
+        selector: &Selector,
+        from: Option<EntryId>,
+        dimension: usize,
+    ) -> Result<Page, StoreFault> {
+        let (found, next) = self
+            .records
+            .scroll(ScrollRequest {
+                offset: from.map(points::point_id),
+                limit: Some(HOLDINGS_PAGE),
+                filter: points::filter(selector),
+                with_payload: Some(WithPayloadInterface::Bool(true)),
+                with_vector: WithVector::Bool(false),
+                order_by: None,
+            })
+            .map_err(failed)?;
+        let held = found.iter().filter_map(|point| {
+            let (id, payload) = (points::entry_id(&point.id)?, point.payload.as_ref()?);
+            told(points::holding(id, payload, dimension))
+        });
+        Ok((held.collect(), next.as_ref().and_then(points::entry_id)))
+    }
+
     /// Up to `limit` ids of what a selector means.
     pub(super) fn some(
         &self,
@@ -165,9 +205,9 @@ impl Shards {
     }
 
     /// How many vectors a search must scan because no graph covers them.
-    pub(super) fn unindexed(&self) -> usize {
+    pub(super) fn unindexed(&self) -> u64 {
         let info = self.near.info();
-        info.points_count.saturating_sub(info.indexed_vectors_count)
+        info.points_count.saturating_sub(info.indexed_vectors_count) as u64
     }
 
     /// Brings all applied changes to disk, then frees the part of Edge's logs that this covers. The
@@ -197,7 +237,7 @@ impl Shards {
 
     /// Closes both shards, which flushes them; a panic in one of them does not reach the other.
     pub(super) fn close(self) {
-        let Self { near, records, dir: _ } = self;
+        let Self { near, records, .. } = self;
         for shard in [near, records] {
             if let Err(fault) = guarded(
                 "closing",
@@ -275,6 +315,35 @@ fn told<T>(result: Result<T, StoreFault>) -> Option<T> {
 
 const fn is_put(change: &Change) -> bool {
     matches!(change, Change::Put(_))
+}
+
+/// With int8 the full vectors stay on disk, mapped: the graph is built and walked over the small ones
+/// in memory, and only candidates are looked at in full.
+fn vectors(layout: Layout) -> EdgeVectorParams {
+    let vectors = EdgeVectorParams::builder(layout.dimension, Distance::Cosine);
+    match layout.quantization {
+        Quantization::None => vectors.build(),
+        Quantization::Int8 => {
+            let int8 = ScalarQuantizationConfig {
+                r#type: ScalarType::Int8,
+                quantile: Some(INT8_QUANTILE),
+                always_ram: Some(true),
+            };
+            vectors.on_disk(true).quantization_config(int8.into()).build()
+        }
+    }
+}
+
+fn search_params(quantization: Quantization) -> SearchParams {
+    let quantization = match quantization {
+        Quantization::None => None,
+        Quantization::Int8 => Some(QuantizationSearchParams {
+            ignore: false,
+            rescore: Some(true),
+            oversampling: Some(OVERSAMPLING),
+        }),
+    };
+    SearchParams { hnsw_ef: Some(BREADTH), quantization, ..SearchParams::default() }
 }
 
 fn config(layout: Layout) -> qdrant_edge::EdgeConfigBuilder {

@@ -25,6 +25,10 @@ pub(super) struct Shared {
     pub(super) maintenance: Mutex<()>,
     pub(super) records: AtomicU64,
     pub(super) disk_bytes: AtomicU64,
+    /// Vectors without a graph, as of the last look around or optimization.
+    pub(super) unindexed: AtomicU64,
+    /// Records that went because the disk space was used up.
+    pub(super) evicted: AtomicU64,
     /// Finished optimizations.
     pub(super) compactions: AtomicU64,
     /// What is wrong now.
@@ -44,6 +48,7 @@ impl Shared {
     ) -> Self {
         let records = AtomicU64::new(shards.len());
         let disk_bytes = AtomicU64::new(room::taken(&collection.dir));
+        let unindexed = AtomicU64::new(shards.unindexed());
         Self {
             collection,
             layout,
@@ -51,6 +56,8 @@ impl Shared {
             maintenance: Mutex::new(()),
             records,
             disk_bytes,
+            unindexed,
+            evicted: AtomicU64::new(0),
             compactions: AtomicU64::new(0),
             trouble: Mutex::new(None),
             notice,
@@ -76,6 +83,13 @@ impl Shared {
         result
     }
 
+    /// Counts anew what a search must scan.
+    pub(super) fn count_unindexed(&self) {
+        if let Some(shards) = &*self.shards.read() {
+            self.unindexed.store(shards.unindexed(), Ordering::Relaxed);
+        }
+    }
+
     /// Whether lookups keep failing; asking resets the count, so each streak is acted on once.
     pub(super) fn lookups_keep_failing(&self) -> bool {
         let failing = self.faults.load(Ordering::Relaxed) >= FAULTS_UNTIL_REOPEN;
@@ -91,6 +105,8 @@ impl Shared {
             collection: self.collection.name.clone(),
             records: self.records.load(Ordering::Relaxed),
             disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
+            unindexed: self.unindexed.load(Ordering::Relaxed),
+            evicted_total: self.evicted.load(Ordering::Relaxed),
             trouble: self.trouble.lock().clone().or_else(|| self.notice.clone()),
         }
     }

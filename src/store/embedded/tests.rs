@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::*;
-use crate::store::contract::{self, DIMENSION, assert_stored, record, unit_vector};
+use crate::store::contract::{self, DIMENSION, assert_stored, at_cosine, record, unit_vector};
 
 fn options(path: &Path) -> EmbeddedOptions {
     let identity = Identity {
@@ -24,6 +24,7 @@ fn options(path: &Path) -> EmbeddedOptions {
         queue: 1024,
         compact_after: 10_000,
         max_bytes: 1 << 40,
+        quantization: Quantization::None,
     }
 }
 
@@ -33,13 +34,17 @@ fn open(path: &Path) -> Embedded {
 
 /// Flushes all the time and builds graphs over a few dozen vectors.
 fn open_restless(path: &Path, compact_after: usize) -> Embedded {
+    open_restless_with(path, compact_after, Quantization::None)
+}
+
+fn open_restless_with(path: &Path, compact_after: usize, quantization: Quantization) -> Embedded {
     let habits = Habits {
         flush_every: Duration::from_millis(5),
         journal_max_bytes: 64 << 10,
         compact_after,
         max_bytes: u64::MAX,
     };
-    let layout = Layout { dimension: DIMENSION, index_above_kib: 100 };
+    let layout = Layout { dimension: DIMENSION, index_above_kib: 100, quantization };
     loop {
         match Embedded::open_with(&options(path), layout, habits) {
             // The one before was dropped in the middle of an optimization, which holds on to it.
@@ -68,6 +73,50 @@ async fn it_keeps_the_contract() {
 async fn it_keeps_the_contract_while_it_flushes_and_optimizes_all_the_time() {
     let dir = tempfile::tempdir().unwrap();
     contract::check(async || open_restless(dir.path(), 50)).await;
+}
+
+#[tokio::test]
+async fn it_keeps_the_contract_with_int8_candidates() {
+    let dir = tempfile::tempdir().unwrap();
+    contract::check(async || open_restless_with(dir.path(), 50, Quantization::Int8)).await;
+}
+
+/// Also over a store that was kept in full until now; similarities stay those of the full vectors.
+#[tokio::test]
+async fn int8_candidates_lead_to_the_neighbours_of_an_exact_search() {
+    const ENTRIES: u64 = 1_500;
+    const QUESTIONS: u64 = 60;
+    const WANTED: usize = 8;
+    let dir = tempfile::tempdir().unwrap();
+    let partition: Arc<str> = "one".into();
+    let in_one = |seed| Record { partition: Arc::clone(&partition), ..record(seed) };
+    let store = open_restless(dir.path(), usize::MAX);
+    store.put((0..ENTRIES).map(in_one).collect()).await.unwrap();
+    drop(store);
+    let store = open_restless_with(dir.path(), usize::MAX, Quantization::Int8);
+    {
+        let _alone = store.shared.maintenance.lock();
+        store.shared.read(shards::Shards::optimize).unwrap();
+    }
+    store.shared.count_unindexed();
+    assert!(store.report().unindexed < ENTRIES / 2);
+
+    let mut found = 0;
+    for question in 0..QUESTIONS {
+        let vector = at_cosine(&unit_vector(question), &unit_vector(!question), 0.8);
+        let mut exact: Vec<_> = (0..ENTRIES)
+            .map(|seed| (crate::embed::cosine(&vector, &unit_vector(seed)), record(seed).id))
+            .collect();
+        exact.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let near = store.nearest(Arc::clone(&partition), vector, WANTED).await.unwrap();
+        for neighbour in near {
+            let (cosine, _) = exact.iter().find(|(_, id)| *id == neighbour.id).unwrap();
+            assert!((neighbour.similarity - cosine).abs() < 1e-5, "{neighbour:?}");
+            found += usize::from(exact[..WANTED].iter().any(|(_, id)| *id == neighbour.id));
+        }
+    }
+    let recall = found as f64 / (QUESTIONS as usize * WANTED) as f64;
+    assert!(recall >= 0.98, "{recall}");
 }
 
 #[tokio::test]
@@ -263,7 +312,7 @@ async fn lookups_are_right_while_the_store_is_optimized() {
         }
         assert_eq!(store.count(Selector::All).await, Ok(next));
     }
-    assert!(store.shared.shards.read().as_ref().unwrap().unindexed() < next as usize);
+    assert!(store.shared.shards.read().as_ref().unwrap().unindexed() < next);
     for seed in (0..next).step_by(11) {
         finds(seed, 1).await;
     }
@@ -280,7 +329,7 @@ async fn over_the_quota_the_oldest_go_and_writing_goes_on() {
         compact_after: usize::MAX,
         max_bytes: 64 << 20,
     };
-    let layout = Layout::new(DIMENSION);
+    let layout = Layout::new(DIMENSION, Quantization::None);
     let store = Embedded::open_with(&options(dir.path()), layout, habits).unwrap();
     let large = |seed: u64| {
         let noise = unit_vector(seed);

@@ -241,6 +241,7 @@ impl Writer {
     fn measure(&mut self) {
         let taken = room::taken(&self.shared.collection.dir);
         self.shared.disk_bytes.store(taken, Ordering::Relaxed);
+        self.shared.count_unindexed();
         if self.is_over_quota() && !self.broken {
             self.evict();
         }
@@ -255,7 +256,10 @@ impl Writer {
         let wanted = (self.shared.records.load(Ordering::Relaxed) / 8).max(1) as usize;
         let oldest = self.shared.read(|shards| shards.oldest(wanted));
         let result = oldest.and_then(|ids| {
-            ids.chunks(DELETE_PAGE).try_for_each(|page| self.delete_page(page))?;
+            for page in ids.chunks(DELETE_PAGE) {
+                self.delete_page(page)?;
+                self.shared.evicted.fetch_add(page.len() as u64, Ordering::Relaxed);
+            }
             Ok(ids.len())
         });
         match result {

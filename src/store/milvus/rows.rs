@@ -14,7 +14,7 @@ use super::proto::{
 };
 use crate::{
     embed::Vector,
-    store::{EntryId, Neighbour, Record, StoreFault},
+    store::{EntryId, Holding, Neighbour, Record, StoreFault},
 };
 
 /// Milvus' bound on the bytes of a text.
@@ -49,6 +49,8 @@ pub(super) mod field {
     /// Everything of a record.
     pub(in crate::store::milvus) const ALL: [&str; 10] =
         [ID, ANSWER, TENANT, PARTITION, NEAR, GENERATED_MS, EXPIRES_MS, HEAD, PAYLOAD, VECTOR];
+    /// What a list tells: not the answer, so not its size either.
+    pub(in crate::store::milvus) const HOLDING: [&str; 4] = [ID, ANSWER, GENERATED_MS, EXPIRES_MS];
     /// What a neighbour needs.
     pub(in crate::store::milvus) const NEIGHBOUR: [&str; 5] =
         [ID, ANSWER, PARTITION, EXPIRES_MS, HEAD];
@@ -300,6 +302,17 @@ impl Rows {
             generated_ms: self.long(field::GENERATED_MS, row)?,
             expires_ms: self.long(field::EXPIRES_MS, row)?,
             payload: payload.into(),
+        })
+    }
+
+    /// What a list tells of one row.
+    pub(super) fn holding(&self, row: usize) -> Result<Holding, StoreFault> {
+        Ok(Holding {
+            id: self.id(field::ID, row)?,
+            answer: self.id(field::ANSWER, row)?,
+            bytes: None,
+            generated_ms: self.long(field::GENERATED_MS, row)?,
+            expires_ms: self.long(field::EXPIRES_MS, row)?,
         })
     }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     embed::Vector,
-    store::{EntryId, Neighbour, Record, Selector, StoreFault},
+    store::{EntryId, Holding, Neighbour, Record, Selector, StoreFault},
 };
 
 /// The API takes 40 KB of metadata a record.
@@ -24,7 +24,7 @@ pub(super) const PAYLOAD_MAX_BYTES: usize = PIECE_BYTES * 150;
 /// What stands beside a vector.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Metadata {
-    pub(super) answer: EntryId,
+    answer: EntryId,
     partition: Arc<str>,
     near: bool,
     tenant: Arc<str>,
@@ -87,6 +87,16 @@ impl Metadata {
             generated_ms: self.generated_ms as u64,
             expires_ms: self.expires_ms as u64,
             payload,
+        })
+    }
+
+    pub(super) fn holding(&self, id: &str) -> Result<Holding, StoreFault> {
+        Ok(Holding {
+            id: id.parse().map_err(StoreFault::Failed)?,
+            answer: self.answer,
+            bytes: None,
+            generated_ms: self.generated_ms as u64,
+            expires_ms: self.expires_ms as u64,
         })
     }
 

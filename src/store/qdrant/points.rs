@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     embed::Vector,
-    store::{EntryId, Neighbour, Record, Selector, StoreFault, remote::Quantization},
+    store::{EntryId, Holding, Neighbour, Quantization, Record, Selector, StoreFault},
 };
 
 /// The vector's name.
@@ -97,13 +97,9 @@ pub(super) fn record(id: EntryId, point: RetrievedPoint) -> Result<Record, Store
 }
 
 pub(super) fn neighbour(found: &ScoredPoint) -> Result<Neighbour, StoreFault> {
-    let id = match found.id.as_ref().and_then(|id| id.point_id_options.as_ref()) {
-        Some(PointIdOptions::Uuid(text)) => Uuid::parse_str(text).ok(),
-        Some(PointIdOptions::Num(_)) | None => None,
-    };
     let payload = &found.payload;
     Ok(Neighbour {
-        id: EntryId(id.ok_or_else(|| damaged("id", &"not ours"))?.as_u128()),
+        id: entry_id(found.id.as_ref())?,
         answer: answer(payload)?,
         // Rounding takes the dot product of two unit vectors a little beyond the unit.
         similarity: found.score.clamp(-1.0, 1.0),
@@ -119,8 +115,28 @@ pub(super) fn neighbour_fields() -> PayloadIncludeSelector {
     PayloadIncludeSelector { fields: fields.to_vec() }
 }
 
-pub(super) fn answer_field() -> PayloadIncludeSelector {
-    PayloadIncludeSelector { fields: vec![ANSWER.to_owned()] }
+/// What a list tells of a point: not its answer, so not its size either.
+pub(super) fn holding(point: &RetrievedPoint) -> Result<Holding, StoreFault> {
+    Ok(Holding {
+        id: entry_id(point.id.as_ref())?,
+        answer: answer(&point.payload)?,
+        bytes: None,
+        generated_ms: number(&point.payload, GENERATED_MS)?,
+        expires_ms: number(&point.payload, EXPIRES_MS)?,
+    })
+}
+
+pub(super) fn holding_fields() -> PayloadIncludeSelector {
+    let fields = [ANSWER, GENERATED_MS, EXPIRES_MS].map(str::to_owned);
+    PayloadIncludeSelector { fields: fields.to_vec() }
+}
+
+fn entry_id(id: Option<&PointId>) -> Result<EntryId, StoreFault> {
+    let id = match id.and_then(|id| id.point_id_options.as_ref()) {
+        Some(PointIdOptions::Uuid(text)) => Uuid::parse_str(text).ok(),
+        Some(PointIdOptions::Num(_)) | None => None,
+    };
+    id.map(|id| EntryId(id.as_u128())).ok_or_else(|| damaged("id", &"not ours"))
 }
 
 /// Quantized vectors find candidates; the similarity is that of the full ones.
@@ -160,7 +176,7 @@ pub(super) fn in_partition(partition: &Arc<str>) -> Filter {
     Filter::must([Condition::matches(PARTITION, partition.to_string())])
 }
 
-pub(super) fn answer(payload: &HashMap<String, Value>) -> Result<EntryId, StoreFault> {
+fn answer(payload: &HashMap<String, Value>) -> Result<EntryId, StoreFault> {
     text(payload, ANSWER)?.parse().map_err(|error: String| damaged(ANSWER, &error))
 }
 

@@ -19,6 +19,9 @@ const GIVEN_UP_AFTER: Duration = Duration::from_millis(20);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// A store that was asked for so long without a fault has recovered.
+const STEADY: Duration = Duration::from_secs(10);
+
 /// Open: the store is not asked.
 #[derive(Debug)]
 pub(super) struct Breaker {
@@ -123,14 +126,20 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) async fn run(self, store: &impl Remote, prepare_time: Duration) {
         let mut prepared = false;
+        let mut pause = FIRST_PAUSE;
         loop {
+            let closed_at = Instant::now();
             self.breaker.opened().await;
-            let mut pause = FIRST_PAUSE;
-            loop {
-                match self.ask(store, &mut prepared, prepare_time).await {
-                    Ok(()) => break,
-                    Err(fault) => *self.breaker.trouble.lock() = Some(fault.to_string()),
-                }
+            if closed_at.elapsed() >= STEADY {
+                pause = FIRST_PAUSE;
+            } else if prepared {
+                // A lookup found it too slow right after it had answered us. Each trial that ends like
+                // this costs a request its deadline, so there must be few of them.
+                sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            while let Err(fault) = self.ask(store, &mut prepared, prepare_time).await {
+                *self.breaker.trouble.lock() = Some(fault.to_string());
                 sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }

@@ -8,6 +8,8 @@ use super::*;
 enum Mood {
     Well,
     Silent,
+    /// After half of what a lookup may take.
+    Slow,
     Fails(StoreFault),
     /// Reads only.
     Full,
@@ -25,6 +27,10 @@ impl Scripted {
         match mood {
             Mood::Well | Mood::Full => Ok(T::default()),
             Mood::Silent => std::future::pending().await,
+            Mood::Slow => {
+                tokio::time::sleep(LOOKUP / 2).await;
+                Ok(T::default())
+            }
             Mood::Fails(fault) => Err(fault),
         }
     }
@@ -71,7 +77,7 @@ impl VectorStore for Scripted {
         Box::pin(self.answer())
     }
 
-    fn answers(&self, _: Selector) -> BoxFuture<'_, Result<Vec<EntryId>, StoreFault>> {
+    fn holdings(&self, _: Selector) -> BoxFuture<'_, Result<Vec<Holding>, StoreFault>> {
         Box::pin(self.answer())
     }
 
@@ -141,6 +147,24 @@ async fn a_lookup_that_hardly_began_says_nothing_of_the_store() {
     *rig.mood.lock() = Mood::Silent;
     assert!(timeout(Duration::from_millis(5), get(&rig.shield)).await.is_err());
     *rig.mood.lock() = Mood::Well;
+    assert_eq!(get(&rig.shield).await, Ok(None));
+}
+
+/// Slower than requests wait, faster than its own probe: it would be asked again at once, for ever.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_always_too_slow_for_requests_costs_ever_fewer_of_them() {
+    let rig = rig(Mood::Slow);
+    assert!(rig.shield.ready(Duration::from_secs(1)).await);
+    let (begun, mut paid) = (tokio::time::Instant::now(), 0);
+    while begun.elapsed() < Duration::from_secs(60) {
+        let asked = timeout(Duration::from_millis(50), get(&rig.shield)).await;
+        paid += usize::from(asked.is_err());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!((20..40).contains(&paid), "{paid}");
+
+    *rig.mood.lock() = Mood::Well;
+    assert!(rig.shield.ready(Duration::from_secs(3)).await);
     assert_eq!(get(&rig.shield).await, Ok(None));
 }
 

@@ -170,6 +170,16 @@ mod tests {
 
     proptest::proptest! {
         #[test]
+        fn any_chunking_hears_the_same(cuts in proptest::collection::vec(0_usize..120, 0..20)) {
+            let stream = b"data: {\"text_output\":\"Hel\"}\n\ndata: {\"text_output\":\"lo\",\"x\":[1]}\n\n";
+            let mut ears = Generate.listener(EVENTS);
+            for chunk in framing::tests::chunked(stream, &cuts) {
+                ears.hear(chunk);
+            }
+            proptest::prop_assert_eq!(ears.finish(stream), heard(EVENTS, stream));
+        }
+
+        #[test]
         fn garbage_never_panics(text in "(data: |[\\[\\]{}\":,0-9a-z\n]){0,60}") {
             let _ = (try_read("/v2/models/m/generate", &text), heard(EVENTS, text.as_bytes()));
             let body = Bytes::from(text);

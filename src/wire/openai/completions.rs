@@ -43,7 +43,8 @@ impl Dialect for Completions {
         let prompt = request.get("prompt").ok_or(Unread::Unreadable)?;
         let texts = match prompt {
             Json::List(texts) => texts.as_slice(),
-            one => std::slice::from_ref(one),
+            Json::Text(_) => std::slice::from_ref(prompt),
+            _ => return Err(Unread::Unreadable),
         };
         // Several texts, or token numbers, are no question that could be asked in other words.
         let one_text = matches!(texts, [Json::Text(_)]);

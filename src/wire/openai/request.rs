@@ -57,7 +57,10 @@ pub(super) fn parameter(conversation: &mut Conversation<'_>, name: &str, value: 
 }
 
 fn role<'j>(message: &'j Json<'_>) -> Result<&'j str, Unread> {
-    message.get("role").and_then(Json::text).ok_or(Unread::Unreadable)
+    let known = |role: &&str| {
+        matches!(*role, "system" | "developer" | "user" | "assistant" | "tool" | "function")
+    };
+    message.get("role").and_then(Json::text).filter(known).ok_or(Unread::Unreadable)
 }
 
 pub(super) fn shape(request: &Json<'_>) -> Result<Shape, Unread> {

@@ -117,6 +117,9 @@ fn read(call: Call<'_>) -> Result<Prompt, Unread> {
     }
     let last_is_user = input(&mut conversation, request.get("input"))?;
     let continued = ["previous_response_id", "prompt"].iter().any(|name| is_on(name));
+    if !continued && request.get("input").is_none() {
+        return Err(Unread::Unreadable);
+    }
     let logprobs = number(&request, "top_logprobs").unwrap_or_default() > 0.0;
     let exact_only = if continued {
         Some(ExactOnly::Continued)
@@ -161,7 +164,7 @@ fn add_item(
 ) -> Result<(), Unread> {
     let kind = item.get("type").map(|kind| kind.text().ok_or(Unread::Unreadable)).transpose()?;
     match (kind, item.get("role")) {
-        (None | Some("message"), Some(Json::Text(_))) => {
+        (None | Some("message"), Some(Json::Text(role))) if is_known(role) => {
             conversation.message(item, "content", turn, PARTS)
         }
         (Some(_), None) => {
@@ -170,6 +173,10 @@ fn add_item(
         }
         _ => Err(Unread::Unreadable),
     }
+}
+
+fn is_known(role: &str) -> bool {
+    matches!(role, "system" | "developer" | "user" | "assistant" | "tool")
 }
 
 /// Are there tools that the server runs itself?

@@ -1,6 +1,6 @@
 use super::*;
 use crate::cache::verdict::first_prior::{DEFAULT_MODEL, first_prior};
-use crate::cache::verdict::{Agreement, Placement};
+use crate::cache::verdict::{Agreement, Placement, Wording};
 
 const NEVER: f64 = 0.999;
 
@@ -9,7 +9,7 @@ fn settings(policy: Policy) -> Settings {
 }
 
 fn near(answer: u128, similarity: f32, text: &str) -> Neighbour<'_> {
-    Neighbour { answer: AnswerId(answer), similarity, text }
+    Neighbour { answer: AnswerId(answer), similarity, text: Wording::Text(text) }
 }
 
 fn threshold(min_similarity: f32) -> Namespace {

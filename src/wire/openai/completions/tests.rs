@@ -28,11 +28,13 @@ fn the_text_is_the_question() {
         let prompt = read(&format!(r#"{{"model":"m","prompt":"a",{more}}}"#)).unwrap();
         assert_eq!(prompt.question, Err(why));
     }
-    for tokens in ["[1,2]", "[[1],[2]]", r#"["a","b"]"#, "[]", "null"] {
+    for tokens in ["[1,2]", "[[1],[2]]", r#"["a","b"]"#, "[]"] {
         let prompt = read(&format!(r#"{{"model":"m","prompt":{tokens}}}"#)).unwrap();
         assert_eq!(prompt.question, Err(ExactOnly::Choices));
     }
-    assert_eq!(read(r#"{"model":"m"}"#).unwrap_err(), Unread::Unreadable);
+    for bad in [r#"{"model":"m"}"#, r#"{"prompt":null}"#, r#"{"prompt":7}"#, r#"{"prompt":{}}"#] {
+        assert_eq!(read(bad).unwrap_err(), Unread::Unreadable, "{bad}");
+    }
 }
 
 #[test]

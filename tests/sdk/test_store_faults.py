@@ -1,0 +1,114 @@
+"""Proxies killed and a real Milvus stopped, at any moment; scripts/test-milvus starts it."""
+
+import os
+import random
+import signal
+import threading
+import time
+import uuid
+
+import httpx2
+import pytest
+
+PATH = "/v1/chat/completions"
+KEY = {"authorization": "Bearer sk-one"}
+
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("REPRISE_TEST_MILVUS"), reason="scripts/test-milvus starts one"
+)
+
+
+#: How often a writing process is killed; 50 take five minutes.
+KILLS = int(os.environ.get("REPRISE_TEST_KILLS", "3"))
+
+
+@pytest.fixture
+def replica(start, sim):
+    """Starts one more proxy on the same collection, with memory of its own."""
+    settings = {
+        "store.kind": "milvus",
+        "store.url": os.environ.get("REPRISE_TEST_MILVUS", ""),
+        "store.prefix": f"sdk {uuid.uuid4().hex[:8]}",
+        "store.timeout": "5s",
+        "store.tenant_key": "0f" * 32,
+    }
+    return lambda: start(sim.url, settings=settings)
+
+
+def post(proxy, body):
+    with httpx2.Client(base_url=proxy.url, trust_env=False, timeout=60) as client:
+        return client.post(PATH, json=body, headers=KEY)
+
+
+def written(proxy):
+    return proxy.admin.get("/api/v1/stats").raise_for_status().json()["writes"]["written_total"]
+
+
+def until(happens, within):
+    deadline = time.monotonic() + within
+    while not happens():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def asked_until(stop, proxy, bodies):
+    """Answers by the number of their question, from three clients at once."""
+    answers = {}
+
+    def client(lane):
+        for number in range(lane, len(bodies), 3):
+            if stop.is_set():
+                return
+            try:
+                answers[number] = post(proxy, bodies[number]).content
+            except httpx2.TransportError:
+                return
+
+    clients = [threading.Thread(target=client, args=(lane,)) for lane in range(3)]
+    for thread in clients:
+        thread.start()
+    return answers, clients
+
+
+def test_processes_killed_at_any_moment_lose_no_written_answer(replica, ask):
+    reader, chance = replica(), random.Random()
+    for kill in range(KILLS):
+        writer, stop = replica(), threading.Event()
+        bodies = [ask(f"Question number {number} of life {kill}?") for number in range(600)]
+        answers, clients = asked_until(stop, writer, bodies)
+        until(lambda: answers, 60)
+        time.sleep(chance.uniform(0, 2))
+        kept = written(writer)
+        writer.kill()
+        stop.set()
+        for thread in clients:
+            thread.join()
+        found = 0
+        for number, answer in answers.items():
+            hit = post(reader, bodies[number])
+            if hit.headers["x-cache"] == "HIT":
+                assert hit.content == answer
+                found += 1
+        assert found >= kept, f"life {kill}: {kept} were written, {found} are found"
+
+
+@pytest.mark.skipif(
+    not os.environ.get("REPRISE_TEST_MILVUS_GROUP"), reason="not our own server to stop"
+)
+def test_a_stopped_server_fails_no_request_and_is_asked_again(replica, ask):
+    proxy = replica()
+    trouble = lambda: proxy.admin.get("/api/v1/stats").json()["store"]["trouble"]
+    until(lambda: trouble() is None, 180)
+    server = int(os.environ["REPRISE_TEST_MILVUS_GROUP"])
+    os.killpg(server, signal.SIGSTOP)
+    try:
+        bodies = [ask(f"Question number {number} of the silence?") for number in range(10)]
+        answers = [post(proxy, body) for body in bodies]
+        assert {(a.status_code, a.headers["x-cache"]) for a in answers} == {(200, "MISS")}
+        assert trouble() is not None
+        assert post(proxy, bodies[0]).headers["x-cache"] == "HIT", "memory is still asked"
+    finally:
+        os.killpg(server, signal.SIGCONT)
+    until(lambda: trouble() is None, 180)
+    # What was answered meanwhile waited and is written now.
+    until(lambda: written(proxy) == 10, 120)
