@@ -24,6 +24,7 @@ pub mod reason;
 mod replicas;
 mod report;
 pub mod semantic;
+mod unkept;
 mod upkeep;
 mod vectors;
 pub mod verdict;
@@ -50,6 +51,7 @@ use self::{
     quota::{Accounts, Quota},
     reason::Reason,
     replicas::Replicas,
+    unkept::Unkept,
     upkeep::{Company, Upkeep},
     vectors::Vectors,
     verdict::Placement,
@@ -64,6 +66,7 @@ use crate::{
     config,
     embed::{Embedder, Vector},
     store::{EntryId, Selector, StoreFault, VectorStore},
+    wire::NotStorable,
 };
 
 /// An answer that may be served.
@@ -82,6 +85,8 @@ pub enum HitKind {
     Exact,
     /// The very same request, past its life and within `cache.grace`.
     Stale,
+    /// The same, and the upstream could not renew it a moment ago.
+    StaleOnError,
     /// The same question in other words.
     Semantic {
         /// Cosine similarity of the two questions.
@@ -90,11 +95,16 @@ pub enum HitKind {
 }
 
 impl HitKind {
+    /// Was it past its life when it was found?
+    pub const fn is_stale(self) -> bool {
+        matches!(self, Self::Stale | Self::StaleOnError)
+    }
+
     /// How alike the two questions are, where that decided.
     pub const fn similarity(self) -> Option<f32> {
         match self {
             Self::Semantic { similarity } => Some(similarity),
-            Self::Exact | Self::Stale => None,
+            Self::Exact | Self::Stale | Self::StaleOnError => None,
         }
     }
 }
@@ -154,6 +164,7 @@ pub struct Cache {
     judge: Option<LlmJudge>,
     served: Served,
     probing: Probing,
+    unkept: Unkept,
     embedder: Option<Arc<dyn Embedder>>,
     vectors: Vectors,
     store: Option<Arc<dyn VectorStore>>,
@@ -212,6 +223,7 @@ impl Cache {
             judge,
             served: Served::default(),
             probing: Probing::new(if shared { semantic.probe_limit } else { 0 }),
+            unkept: Unkept::default(),
             embedder,
             vectors: Vectors::new(semantic.vectors_bytes.0),
             store,
@@ -246,11 +258,20 @@ impl Cache {
     pub fn exact(&self, key: &Key, plan: &Plan) -> Result<Hit, Option<Reason>> {
         plan.read.map_err(Some)?;
         let entry = self.exact.get(key).ok_or(None)?;
-        let fresh = entry.is_fresh(now_ms());
-        let hit = Hit { entry, kind: if fresh { HitKind::Exact } else { HitKind::Stale } };
+        let hit = self.by_age(entry);
         self.acceptable(&hit, plan)?;
         self.worth(&hit.entry, 1.0);
         Ok(hit)
+    }
+
+    /// An answer to this very request, fresh or past its life.
+    fn by_age(&self, entry: Arc<Entry>) -> Hit {
+        let kind = match entry.is_fresh(now_ms()) {
+            true => HitKind::Exact,
+            false if self.unkept.is_failing(entry.id) => HitKind::StaleOnError,
+            false => HitKind::Stale,
+        };
+        Hit { entry, kind }
     }
 
     /// An answer is served, and is right with this probability.
@@ -270,7 +291,7 @@ impl Cache {
         let grace_ms = u64::try_from(self.config().grace.get().as_millis()).unwrap_or(u64::MAX);
         let within_grace = now < hit.entry.expires_ms.saturating_add(grace_ms);
         if hit.entry.is_fresh(now)
-            || (hit.kind == HitKind::Stale && within_grace && !self.is_volatile(&hit.entry))
+            || (hit.kind.is_stale() && within_grace && !self.is_volatile(&hit.entry))
         {
             return Ok(());
         }
@@ -303,7 +324,23 @@ impl Cache {
 
     /// Keeps an answer in memory: it is found from now on.
     pub fn remember(&self, entry: Arc<Entry>) {
+        self.unkept.forget(entry.id);
         self.exact.put(entry);
+    }
+
+    /// Why the answer to this request cannot be kept, if that was found out lately.
+    pub fn unkept(&self, id: EntryId) -> Option<NotStorable> {
+        self.unkept.why(id)
+    }
+
+    /// An answer to this request was not kept.
+    pub fn not_kept(&self, id: EntryId, why: NotStorable) {
+        self.unkept.note(id, why);
+    }
+
+    /// The upstream could not renew this stale answer.
+    pub fn renewal_failed(&self, id: EntryId) {
+        self.unkept.renewal_failed(id);
     }
 
     /// Keeps an answer in the store too, soon. Under its own exact key in every case; by meaning as

@@ -20,6 +20,7 @@ mod store;
 mod telemetry;
 mod timeouts;
 mod tls;
+mod trusted;
 mod units;
 mod upstream;
 
@@ -34,7 +35,7 @@ pub use self::{
     embed::{Embed, EmbedKind},
     layers::{Overrides, Problem, Problems, load},
     limits::Limits,
-    listen::{Listen, Trusted},
+    listen::Listen,
     log::{Log, LogFormat},
     prices::{Price, Prices},
     secret::{Secret, SecretKey},
@@ -43,6 +44,7 @@ pub use self::{
     telemetry::{OtlpProtocol, Telemetry},
     timeouts::{Drain, Timeouts},
     tls::{Alpn, Pair, Tls, TlsVersion},
+    trusted::Trusted,
     units::{Size, Span},
     upstream::{BalanceRule, Headers, NoStore, Upstream},
 };

@@ -244,8 +244,10 @@ async fn story(
         known: known.as_ref().err().copied().flatten(),
         trace: record.trace,
     });
-    if let Some((stale, _)) = served {
-        refresh(&errand);
+    if let Some((stale, kind)) = served {
+        if kind == HitKind::Stale {
+            refresh(&errand);
+        }
         return Ok(stale);
     }
     let forward = if control.only_if_cached { Forward::Forbidden } else { Forward::Allowed };
@@ -289,12 +291,15 @@ fn refresh(errand: &Arc<Errand>) {
 
 /// `Cache-Control: only-if-cached`: the cache's answer or none (RFC 9111, 5.2.1.7).
 async fn only_if_cached(
-    errand: &Errand,
+    errand: &Arc<Errand>,
     record: &mut RecordGuard,
 ) -> Result<Response<Body>, Fault> {
     let search = ahead::lookup(errand).await;
     note(record, search.times);
     let served = search.outcome.map_err(Reason::name).and_then(|hit| {
+        if hit.kind == HitKind::Stale {
+            refresh(errand);
+        }
         let shape = errand.prompt.shape;
         replay(&errand.house, &*errand.dialect, shape, &hit, search.times, record)
             .ok_or(Reason::UsageUnknown.name())

@@ -19,6 +19,7 @@ mod inherited;
 pub mod lanes;
 mod listen;
 mod pace;
+mod peer;
 pub mod proxy_protocol;
 pub mod quota;
 mod serve;
@@ -31,7 +32,7 @@ pub mod tls;
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, uri::Scheme};
+use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use tokio_util::sync::CancellationToken;
 
@@ -39,8 +40,8 @@ use self::listen::Listener;
 pub use self::{
     inherited::Inherited,
     listen::BindError,
+    peer::{Origin, Peer, TlsInfo},
     serve::{Drained, Tally},
-    tls::TlsInfo,
 };
 use crate::{
     config::{Config, Limits, Trusted},
@@ -62,39 +63,6 @@ pub trait Handler: Send + Sync + 'static {
         peer: Peer,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
-}
-
-/// Who is at the other end of a connection, and over what it came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// The socket's other end.
-    pub origin: Origin,
-    /// What TLS negotiated; `None` in clear text.
-    pub tls: Option<TlsInfo>,
-}
-
-/// The other end of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// An address; IPv4 inside IPv6 is already unwrapped.
-    Tcp(SocketAddr),
-    /// A process on this machine that may open our socket file.
-    Unix,
-}
-
-impl Peer {
-    /// The client's address, where it has one.
-    pub const fn address(&self) -> Option<SocketAddr> {
-        match self.origin {
-            Origin::Tcp(address) => Some(address),
-            Origin::Unix => None,
-        }
-    }
-
-    /// `https` over TLS, else `http`.
-    pub fn scheme(&self) -> Scheme {
-        if self.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP }
-    }
 }
 
 /// When to stop. Both are levels, not events: a token that is already cancelled counts.

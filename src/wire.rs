@@ -281,6 +281,23 @@ pub struct Batch {
     pub prompts: Vec<Prompt>,
 }
 
+/// A stored answer in the shape that is wanted; `None` where it cannot have it, or would not be heard
+/// as an answer there: what a server left out of one shape may be what makes the other one whole.
+pub fn reshaped(
+    dialect: &dyn Dialect,
+    stored: Shape,
+    body: &Bytes,
+    wanted: Shape,
+) -> Option<Bytes> {
+    let reshaped = dialect.reshape(stored, body, wanted)?;
+    if stored != wanted {
+        let mut ears = dialect.listener(wanted);
+        ears.hear(&reshaped);
+        ears.finish(&reshaped).ok()?;
+    }
+    Some(reshaped)
+}
+
 /// One API.
 pub trait Dialect: Send + Sync + 'static {
     /// Stable name for keys, logs and metrics.

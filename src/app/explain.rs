@@ -126,7 +126,7 @@ fn names(guards: GuardSet) -> Vec<String> {
 fn served(kind: HitKind, standing: Option<&Standing>) -> (&'static str, String) {
     match kind {
         HitKind::Exact => ("exact", "this very request has a fresh answer".into()),
-        HitKind::Stale => (
+        HitKind::Stale | HitKind::StaleOnError => (
             "stale",
             "its own answer is past its life, within cache.grace, and refreshed behind".into(),
         ),

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Cache, Hit, HitKind, Tier,
+    Cache, HitKind, Tier,
     entry::{Entry, now_ms},
     guards::{GuardSet, Reading, differences},
     key::Key,
@@ -96,14 +96,11 @@ impl Cache {
         let known = self.known(key, told).await?;
         plan.read?;
         if let Some((entry, tier)) = known {
-            let fresh = entry.is_fresh(now_ms());
-            // Grace is the memory tier's alone.
-            let stale = tier == Tier::Memory && !fresh;
-            let kind = if stale { HitKind::Stale } else { HitKind::Exact };
-            let acceptable = self.acceptable(&Hit { entry: entry.clone(), kind }, plan);
+            let hit = self.by_age(entry.clone());
+            let acceptable = self.acceptable(&hit, plan);
             told.exact = Some((entry, tier, acceptable));
             if acceptable.is_ok() {
-                return Ok(kind);
+                return Ok(hit.kind);
             }
         }
         let Some(store) = &self.store else { return Err(Reason::SemanticOff) };

@@ -85,13 +85,15 @@ pub enum Reason {
     StoreFailed,
     /// Some inputs of a batch were known, and the upstream was asked for the others.
     PartialBatch,
+    /// An answer to this request could not be kept a moment ago: nobody waits for another's.
+    Uncacheable,
     /// The answer is not kept.
     NotKept(NotStorable),
 }
 
 impl Reason {
     /// All names with which a request can pass the cache by or miss it: metrics begin at zero.
-    pub const NAMES: [&'static str; 64] = [
+    pub const NAMES: [&'static str; 65] = [
         "cache_off",
         "not_cacheable",
         "no_scope",
@@ -156,6 +158,7 @@ impl Reason {
         "unconfirmed",
         "probing",
         "partial_batch",
+        "uncacheable",
     ];
 
     /// The stable name.
@@ -198,6 +201,7 @@ impl Reason {
             Self::StoreUnavailable => "store_unavailable",
             Self::StoreFailed => "store_failed",
             Self::PartialBatch => "partial_batch",
+            Self::Uncacheable => "uncacheable",
             Self::NotKept(why) => why.name(),
         }
     }

@@ -184,9 +184,7 @@ impl Cache {
     ) -> Result<Hit, Reason> {
         // Another flight of this request may have landed between the caller's look into memory and
         // its boarding.
-        if let Ok(hit) = self.exact(key, plan)
-            && hit.kind == HitKind::Exact
-        {
+        if let Ok(hit) = self.exact(key, plan) {
             return Ok(hit);
         }
         let Some(store) = &self.store else { return Err(Reason::SemanticOff) };
@@ -194,7 +192,7 @@ impl Cache {
         let stored = self.stored(store.as_ref(), key).await;
         times.by_id = begun.elapsed();
         if let Some(entry) = stored? {
-            let hit = Hit { entry, kind: HitKind::Exact };
+            let hit = self.by_age(entry);
             if self.acceptable(&hit, plan).is_ok() {
                 self.worth(&hit.entry, 1.0);
                 return Ok(hit);

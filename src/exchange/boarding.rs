@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Response;
 
 use super::{
-    Body,
+    Body, House,
     journey::{self, AnswerHead, Errand},
     note,
     replay::replay,
@@ -22,6 +22,8 @@ use crate::{
     fault::{Fault, Kind},
     observe::{Outcome, RecordGuard, Stage},
     relay::Following,
+    store::EntryId,
+    wire::{NotStorable, Shape},
 };
 
 /// Flights that end without a kept answer are led anew so often, then a request goes alone.
@@ -35,11 +37,22 @@ pub(super) async fn board(
     let house = errand.house.clone();
     let (id, shape) = (errand.key.id, errand.prompt.shape);
     for boarding in 0..=BOARDINGS_MAX {
-        let seat = if errand.plan.read.is_err() || boarding == BOARDINGS_MAX {
-            let (lead, passenger) = house.flights.alone(id, shape);
-            Seat::Leader(lead, passenger)
+        let unkept = house.cache.unkept(id);
+        if unkept.is_some() && errand.known.is_none() {
+            let known = Some(Reason::Uncacheable);
+            errand = Arc::new(Errand { known, ..Errand::clone(&errand) });
+        }
+        let alone = errand.plan.read.is_err() || boarding == BOARDINGS_MAX;
+        let seat = if alone || unkept == Some(NotStorable::NoStore) {
+            own(&house, id, shape)
         } else {
-            house.flights.board(id, shape)
+            match house.flights.board(id, shape) {
+                // It waits for an answer to be kept, which will not happen.
+                Seat::Follower(other) if unkept.is_some() && other.shape() != shape => {
+                    own(&house, id, shape)
+                }
+                seat => seat,
+            }
         };
         let (mut passenger, leads) = match seat {
             Seat::Leader(lead, passenger) => {
@@ -61,6 +74,9 @@ pub(super) async fn board(
                 // that; it then replaces what the cache holds.
                 errand = errand.fresh(Reason::UsageUnknown);
             }
+            // It is for whoever asked alone (RFC 9111, 5.2.2): all others go at once, each for its own.
+            Course::Stream { head, .. }
+                if !leads && head.not_kept == Some(NotStorable::NoStore) => {}
             Course::Stream { head, log } => {
                 record.outcome = if leads { Outcome::Miss } else { Outcome::Collapsed };
                 if passenger.shape() != shape {
@@ -81,6 +97,12 @@ pub(super) async fn board(
     Err(Fault::new(Kind::Internal, "every try at this answer was lost"))
 }
 
+/// A flight that nobody can join.
+fn own(house: &House, id: EntryId, shape: Shape) -> Seat<AnswerHead> {
+    let (lead, passenger) = house.flights.alone(id, shape);
+    Seat::Leader(lead, passenger)
+}
+
 /// The running answer as it comes.
 fn follow(
     errand: &Errand,
@@ -90,7 +112,7 @@ fn follow(
 ) -> Response<Body> {
     record.reason = Some(head.reason.name());
     record.replica = Some(head.replica.clone());
-    record.entry = head.storable.then_some(errand.key.id);
+    record.entry = head.not_kept.is_none().then_some(errand.key.id);
     record.similarity = head.nearest.or(head.judged.map(|(similarity, _)| similarity));
     record.verdict = head.judged.map(|(_, verdict)| verdict);
     record.joined = head.trace.filter(|_| record.outcome == Outcome::Collapsed);

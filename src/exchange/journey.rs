@@ -13,10 +13,11 @@ use super::{
     House, ahead,
     batch::{self, Item},
     drain::{Complete, Drained, Recorder, drain, not_storable},
-    routing,
+    refresh, routing,
 };
 use crate::{
     cache::{
+        HitKind,
         entry::{Entry, now_ms},
         flight::{Course, Landing, Lead, log::Reader},
         key::Key,
@@ -71,6 +72,13 @@ impl Errand {
         errand.known = Some(reason);
         Arc::new(errand)
     }
+
+    /// Notes, of a stale answer's renewal, that it came to nothing.
+    fn renewal_failed(&self) {
+        if self.plan.read == Err(Reason::Stale) {
+            self.house.cache.renewal_failed(self.key.id);
+        }
+    }
 }
 
 /// The head of a running answer, with what its leader knows of it.
@@ -88,8 +96,8 @@ pub struct AnswerHead {
     pub(super) nearest: Option<f32>,
     /// Similarity of the nearest stored question, and the verdict on it.
     pub(super) judged: Option<(f32, &'static str)>,
-    /// It may be kept if it ends well.
-    pub(super) storable: bool,
+    /// Why it is not kept, where its head says so.
+    pub(super) not_kept: Option<NotStorable>,
     /// The leader's own place in the log: taken before the first byte, so that it cannot be missed.
     first: Mutex<Option<Reader>>,
 }
@@ -126,7 +134,15 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
         errand.house.observer.believed(decision.alpha, served);
     }
     let reason = match outcome {
-        Ok(hit) => return lead.announce(Course::Hit(hit, times)),
+        Ok(hit) => {
+            let renew = hit.kind == HitKind::Stale;
+            lead.announce(Course::Hit(hit, times));
+            drop(lead);
+            if renew {
+                refresh(&errand);
+            }
+            return;
+        }
         Err(reason) => errand.known.unwrap_or(reason),
     };
     let nearest = shadow.and_then(|hit| hit.kind.similarity());
@@ -139,9 +155,15 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
     };
     let Reply { head, body, timing, replica, .. } = match reply {
         Ok(reply) => reply,
-        Err(fault) => return lead.announce(Course::Fault(fault)),
+        Err(fault) => {
+            errand.renewal_failed();
+            return lead.announce(Course::Fault(fault));
+        }
     };
     let not_storable = not_storable(&errand, head.status, &head.headers);
+    if let Some(why) = not_storable {
+        cache.not_kept(errand.key.id, why);
+    }
     let writer = lead.log();
     let answer = AnswerHead {
         status: head.status,
@@ -153,7 +175,7 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
         times,
         nearest,
         judged,
-        storable: not_storable.is_none(),
+        not_kept: not_storable,
         first: Mutex::new(writer.log().reader()),
     };
     let content_type = answer.headers.get(header::CONTENT_TYPE);
@@ -204,11 +226,14 @@ pub(super) async fn travel(errand: Arc<Errand>, lead: Lead<AnswerHead>) {
         }
         Drained::Gone(why) => {
             tracing::debug!(reason = why.name(), entry = %errand.key.id, "answer not kept");
+            cache.not_kept(errand.key.id, why);
+            errand.renewal_failed();
             lead.land(Landing::Gone(why));
             writer.finish(Ok(trailers));
         }
         Drained::Failed(fault) => {
             tracing::warn!(upstream = errand.upstream.name(), %fault, "answer broke off");
+            errand.renewal_failed();
             lead.land(Landing::Gone(NotStorable::Incomplete));
             writer.finish(Err(fault));
         }

@@ -13,6 +13,7 @@ use crate::{
     wire::{
         Dialect, Shape,
         dress::{Dress, dressed},
+        reshaped,
     },
 };
 
@@ -26,7 +27,7 @@ pub(super) fn replay(
     record: &mut RecordGuard,
 ) -> Option<Response<Body>> {
     let entry = &hit.entry;
-    let body = dialect.reshape(entry.shape, &entry.body, wanted)?;
+    let body = reshaped(dialect, entry.shape, &entry.body, wanted)?;
     let usage = entry.usage.unwrap_or_default();
     record.entry = Some(entry.id);
     record.tokens_prompt = entry.usage.map(|usage| usage.prompt);
@@ -35,7 +36,7 @@ pub(super) fn replay(
     record.upstream_saved = Duration::from_millis(entry.upstream_ms);
     record.outcome = match hit.kind {
         HitKind::Exact => Outcome::HitExact,
-        HitKind::Stale => Outcome::HitStale,
+        HitKind::Stale | HitKind::StaleOnError => Outcome::HitStale,
         HitKind::Semantic { similarity } => {
             record.similarity = Some(similarity);
             record.verdict = Some(Ruling::Serve.name());

@@ -51,6 +51,7 @@ pub(super) fn hit(
     let detail = match hit.kind {
         HitKind::Exact => "exact",
         HitKind::Stale => "stale",
+        HitKind::StaleOnError => "stale_on_error",
         HitKind::Semantic { similarity } => {
             headers.insert(X_SIMILARITY, text(format_args!("{similarity:.4}")));
             "semantic"
@@ -120,7 +121,7 @@ pub(super) fn flight(head: &AnswerHead, record: &Record, body: Body) -> Response
         .bare_item(token_ref("reprise"))
         .parameter(key_ref("fwd"), forwarded(head.reason))
         .parameter(key_ref("fwd-status"), Integer::from(head.status.as_u16()));
-    if head.storable {
+    if head.not_kept.is_none() {
         item = item.parameter(key_ref("stored"), true);
     }
     if record.outcome == Outcome::Collapsed {

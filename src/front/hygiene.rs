@@ -212,6 +212,8 @@ fn target(uri: &Uri) -> Result<Uri, Fault> {
         return Err(bad("the path holds a `.` or `..` segment"));
     }
     let origin = match uri.path_and_query() {
+        // `http://host#fragment`, whose path reads as `/` and is empty.
+        Some(target) if target.as_str() == "/" => PathAndQuery::from_static("/"),
         Some(target) if target.as_str().starts_with('/') => target.clone(),
         // `http://host?query`, whose path is empty.
         Some(target) if target.as_str().starts_with('?') => {

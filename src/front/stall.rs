@@ -15,10 +15,30 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
     time::{Instant, Sleep},
 };
 
 use super::Tally;
+
+/// A socket that can be given up at once. Without it the system goes on offering what was written,
+/// and keeps that in its buffers for minutes, to a peer that has proved not to read.
+pub(super) trait GiveUp {
+    /// Closes by a reset instead of by an orderly end.
+    fn give_up(&self);
+}
+
+impl GiveUp for TcpStream {
+    fn give_up(&self) {
+        // It only spares memory: a failure changes nothing else.
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl GiveUp for UnixStream {
+    /// What the peer has not read is gone with the socket.
+    fn give_up(&self) {}
+}
 
 /// `I` with a deadline on every write, flush and shutdown that the peer blocks.
 pub(super) struct Stall<I> {
@@ -31,7 +51,7 @@ pub(super) struct Stall<I> {
     tally: Arc<Tally>,
 }
 
-impl<I> Stall<I> {
+impl<I: GiveUp> Stall<I> {
     pub(super) fn new(io: I, limit: Duration, tally: Arc<Tally>) -> Self {
         Self { io, limit, timer: None, blocked: false, tally }
     }
@@ -54,6 +74,7 @@ impl<I> Stall<I> {
         }
         ready!(timer.as_mut().poll(context));
         self.tally.stalled();
+        self.io.give_up();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client stopped reading")))
     }
 }
@@ -68,7 +89,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Stall<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Stall<I> {
+impl<I: AsyncWrite + GiveUp + Unpin> AsyncWrite for Stall<I> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -109,6 +130,10 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
     use super::*;
+
+    impl GiveUp for DuplexStream {
+        fn give_up(&self) {}
+    }
 
     const LIMIT: Duration = Duration::from_secs(60);
 

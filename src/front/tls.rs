@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use self::{names::Certificates, watch::Reloads};
+pub use super::peer::TlsInfo;
 pub use crate::config::Alpn;
 use crate::{
     config::{Tls, TlsVersion},
@@ -32,15 +33,6 @@ use crate::{
 
 /// Names that a self-signed certificate is good for.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
-
-/// What a handshake settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TlsInfo {
-    /// The protocol version.
-    pub version: TlsVersion,
-    /// The application protocol, where the client offered any.
-    pub alpn: Option<Alpn>,
-}
 
 /// Why certificates cannot be used. Each message names the file and what is wrong with it.
 #[derive(Debug, thiserror::Error)]

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 use super::{
     affinity::{Prefix, Ring},
@@ -24,11 +24,24 @@ const SPILL_ABOVE: f64 = 1.25;
 /// quarter is less than chance alone, and each needless spill puts one prefix into two caches.
 const SPILL_SLACK: f64 = 4.0;
 
+/// One exchange in so many at most goes to a replica that is spared for being slow, to see whether
+/// it still is: a fifth of what would show in the pool's 99th percentile.
+const PROBE_SHARE: u64 = 500;
+
+/// It is asked in any case when it was spared for so long, so that one that recovered is back within
+/// ten seconds...
+const PROBE_WAIT: Duration = Duration::from_secs(8);
+
+/// ...unless there were fewer draws meanwhile: where little is asked, the percentile comes first.
+const PROBE_WAIT_DRAWS: u64 = 128;
+
 /// Power of two choices, or prefix affinity where that is configured; around replicas that are out.
 #[derive(Debug)]
 pub(super) struct Balance {
     ring: Option<Ring>,
     draws: AtomicU64,
+    /// The draw of the last probe.
+    probed: AtomicU64,
 }
 
 /// How a replica was chosen: a label in metrics.
@@ -38,6 +51,8 @@ pub enum Branch {
     Only,
     /// The less loaded of two that were drawn.
     TwoChoices,
+    /// One that is spared for being slow, to see whether it still is.
+    Probe,
     /// The least loaded of all that may be asked.
     LeastLoaded,
     /// The one that holds this prompt's prefix.
@@ -56,6 +71,7 @@ impl Branch {
         match self {
             Self::Only => "only",
             Self::TwoChoices => "two_choices",
+            Self::Probe => "probe",
             Self::LeastLoaded => "least_loaded",
             Self::RingHit => "ring_hit",
             Self::Spill => "spill",
@@ -74,7 +90,7 @@ pub(super) struct Pick<'a> {
 
 impl Balance {
     pub(super) fn new(ring: Option<Ring>) -> Self {
-        Self { ring, draws: AtomicU64::new(0) }
+        Self { ring, draws: AtomicU64::new(0), probed: AtomicU64::new(0) }
     }
 
     /// Whether [`Prefix`]es matter.
@@ -100,20 +116,30 @@ impl Balance {
             return Some(pick);
         }
         if tried.is_empty() && replicas.len() > 1 {
-            let (one, other) = self.draw_two(replicas.len());
-            if let Some(pick) = field.better_of(one, other) {
+            let draw = self.draws.fetch_add(1, Relaxed);
+            let (one, other) = draw_two(draw, replicas.len());
+            let probe =
+                || [one, other].into_iter().find_map(|index| self.probe(&field, index, draw));
+            if let Some(pick) = probe().or_else(|| field.better_of(one, other, draw)) {
                 return Some(pick);
             }
         }
         field.by_search()
     }
 
-    /// Two different numbers below `count`, which is at least two.
-    fn draw_two(&self, count: usize) -> (usize, usize) {
-        let bits = mix(self.draws.fetch_add(1, Relaxed));
-        let one = scale(bits & 0xffff_ffff, count);
-        let other = scale(bits >> 32, count - 1);
-        (one, if other >= one { other + 1 } else { other })
+    /// A probe, if one is due at this replica.
+    fn probe<'a>(&self, field: &Field<'a, '_>, index: usize, draw: u64) -> Option<Pick<'a>> {
+        let load = &field.replicas.get(index)?.load;
+        let recently = draw.saturating_sub(self.probed.load(Relaxed)) < PROBE_SHARE;
+        let due = |draws: u64, spared: Duration| {
+            (draws >= PROBE_SHARE && !recently)
+                || (draws >= PROBE_WAIT_DRAWS && spared >= PROBE_WAIT)
+        };
+        if field.standing(index)? != Standing::Ready || !load.pick_if(draw, field.now, due) {
+            return None;
+        }
+        self.probed.store(draw, Relaxed);
+        field.take(index, Branch::Probe)
     }
 }
 
@@ -142,7 +168,7 @@ impl<'a> Field<'a, '_> {
 
     /// Power of two choices: nearly as even as asking all of them, without the herd that follows a
     /// single best one (Mitzenmacher 2001). `None` when one of the two may not be asked.
-    fn better_of(&self, one: usize, other: usize) -> Option<Pick<'a>> {
+    fn better_of(&self, one: usize, other: usize, draw: u64) -> Option<Pick<'a>> {
         if let Some(trial) = self.trial(one).or_else(|| self.trial(other)) {
             return Some(trial);
         }
@@ -151,7 +177,8 @@ impl<'a> Field<'a, '_> {
             return None;
         }
         let (a, b) = (self.replicas.get(one)?, self.replicas.get(other)?);
-        let better = if b.load.compare(&a.load, self.now) == Ordering::Less { other } else { one };
+        let better = if b.load.compare(&a.load) == Ordering::Less { other } else { one };
+        self.replicas.get(better)?.load.pick(draw, self.now);
         self.take(better, Branch::TwoChoices)
     }
 
@@ -201,8 +228,16 @@ impl<'a> Field<'a, '_> {
 
     fn least(&self, indices: impl Iterator<Item = usize>) -> Option<usize> {
         let loaded = indices.filter_map(|index| Some((index, &self.replicas.get(index)?.load)));
-        loaded.min_by(|(_, a), (_, b)| a.compare(b, self.now)).map(|(index, _)| index)
+        loaded.min_by(|(_, a), (_, b)| a.compare(b)).map(|(index, _)| index)
     }
+}
+
+/// Two different numbers below `count`, which is at least two.
+fn draw_two(draw: u64, count: usize) -> (usize, usize) {
+    let bits = mix(draw);
+    let one = scale(bits & 0xffff_ffff, count);
+    let other = scale(bits >> 32, count - 1);
+    (one, if other >= one { other + 1 } else { other })
 }
 
 /// SplitMix64's output function (Steele, Lea, Flood 2014): a counter in, even bits out. Choosing a

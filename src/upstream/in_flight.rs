@@ -15,6 +15,15 @@ const PENALTY: Duration = Duration::from_secs(5);
 /// A failure that took this long is felt by whoever waits for it, and makes the replica look slow.
 const SLOW_FAILURE: Duration = Duration::from_millis(100);
 
+/// What tells how fast a replica is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Measure {
+    /// When the response head comes.
+    Head,
+    /// When a stream's first event comes: many servers send the head of a stream at once.
+    Token,
+}
+
 /// Counts from before the connection to the end of the body, and makes sure that the replica is
 /// judged: by its answer, by its failure, or by how long a client waited in vain.
 pub(super) struct InFlight {
@@ -23,6 +32,7 @@ pub(super) struct InFlight {
     /// This exchange decides whether the replica's ejection ends.
     on_trial: bool,
     judged: bool,
+    pub(super) measure: Measure,
     pub(super) began: Instant,
 }
 
@@ -34,7 +44,14 @@ impl InFlight {
     ) -> Self {
         replica.load.begin();
         let replica = Arc::clone(replica);
-        Self { replica, upload, on_trial, judged: false, began: Instant::now() }
+        Self {
+            replica,
+            upload,
+            on_trial,
+            judged: false,
+            measure: Measure::Head,
+            began: Instant::now(),
+        }
     }
 
     /// How long the replica has thought since `sent`: a client that uploads slowly is no part of it.
@@ -48,10 +65,11 @@ impl InFlight {
         let now = Instant::now();
         let Replica { load, breaker, .. } = &*self.replica;
         match verdict {
-            Verdict::Served => load.record(first_byte, now),
+            Verdict::Served if self.measure == Measure::Head => load.record(first_byte, now),
+            Verdict::Served => {}
             Verdict::Overloaded(Some(wait)) => breaker.hold(wait, now),
             Verdict::Overloaded(None) | Verdict::Erred => {
-                load.record(PENALTY.max(first_byte), now);
+                load.record_at_least(PENALTY.max(first_byte), now);
             }
             // No penalty: it shall draw the few exchanges that eject it, each of which goes on to
             // another replica, and a penalty would outlast the ejection.
@@ -66,10 +84,9 @@ impl InFlight {
         self.judged = true;
     }
 
-    /// Records that the first event of a stream came: of a server that sends its head at once, the
-    /// head says nothing about its speed.
+    /// Records that the first event of a stream came.
     pub(super) fn first_token(&self, sent: Instant) {
-        self.replica.load.record_at_least(self.thought(sent), Instant::now());
+        self.replica.load.record(self.thought(sent), Instant::now());
     }
 
     /// Records what came instead of a response head.

@@ -16,7 +16,7 @@ use super::{
     deadline::{Deadline, Limits, Overdue},
     http1::Http1,
     http2::{self, Stream},
-    in_flight::InFlight,
+    in_flight::{InFlight, Measure},
     load::Load,
     outgoing::Upload,
     peer::Peer,
@@ -85,7 +85,7 @@ impl Replica {
             idle_connections: count.idle,
             shared_connections: count.sessions,
             connections_opened: count.opened,
-            first_byte: self.load.first_byte(now),
+            first_byte: self.load.first_byte(),
             standing: self.breaker.standing(now),
             exchanges_total: self.load.begun(),
             failures_total: self.breaker.failures_total(),
@@ -99,10 +99,12 @@ impl Replica {
         path: &PathAndQuery,
         began: Instant,
         branch: Branch,
+        measure: Measure,
     ) -> Result<Reply, Failure> {
         let path = self.join(path);
         let upload = request.body().progress();
         let mut flight = InFlight::new(self, upload, branch == Branch::Trial);
+        flight.measure = measure;
         let asked = flight.began;
         loop {
             let Taken { link, connect } = match self.pool.take().await {

@@ -124,6 +124,9 @@ impl ReplyBody {
         if let Some(flight) = &self.flight {
             flight.first_token(sent);
         }
+        if matches!(self.source, Source::Ended) {
+            self.flight = None;
+        }
     }
 
     /// The reader shall get this first.
@@ -159,11 +162,15 @@ impl ReplyBody {
     fn finish(&mut self) {
         let source = std::mem::replace(&mut self.source, Source::Ended);
         self.turn = None;
-        let Some(flight) = self.flight.take() else { return };
+        let Some(flight) = &self.flight else { return };
         if let Source::Http1 { wire, .. } = source
             && wire.is_free()
         {
             flight.replica.pool.put(wire);
+        }
+        // What began the answer is not heard yet: that is still to be judged.
+        if self.token_by.is_none() {
+            self.flight = None;
         }
     }
 

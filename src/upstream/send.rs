@@ -14,6 +14,7 @@ use super::{
     Outgoing, Prefix, Reply, Upstream,
     balance::{Branch, Pick},
     hedge::Hedge,
+    in_flight::Measure,
     outgoing::Upload,
     replica::Failure,
 };
@@ -197,7 +198,10 @@ impl Exchange<'_> {
     /// Asks one replica, up to its head; of a call, up to its first event or byte.
     async fn with(&self, pick: Pick<'_>, request: Request<Upload>) -> Result<Reply, Failure> {
         let replica = pick.replica;
-        let reply = replica.exchange(request, &self.path, self.began, pick.branch).await?;
+        let hears = self.call.is_some_and(|call| call.ears.is_some());
+        let measure = if hears { Measure::Token } else { Measure::Head };
+        let asked = replica.exchange(request, &self.path, self.began, pick.branch, measure);
+        let reply = asked.await?;
         match self.call.filter(|_| reply.head.status.is_success()) {
             Some(Call { ears: Some((dialect, shape)), .. }) => {
                 reply.heard(dialect.listener(shape)).await

@@ -6,6 +6,7 @@ mod origin;
 mod resilience;
 mod timeouts;
 mod tls;
+mod unix;
 
 use std::collections::BTreeMap;
 

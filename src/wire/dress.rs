@@ -56,6 +56,16 @@ fn seed() -> [u8; 32] {
     seed
 }
 
+/// Is there the mark of the end, whatever comes after it?
+fn says_done(stream: &[u8]) -> bool {
+    let mut done = false;
+    let mut each = |event: framing::Event<'_>| done |= event.data == b"[DONE]";
+    let mut splitter = framing::Splitter::new(Framing::Sse, usize::MAX);
+    splitter.feed(stream, &mut each);
+    splitter.finish(each);
+    done
+}
+
 impl Wardrobe<'_> {
     fn change(&self, shape: Shape, body: &Bytes) -> Option<Bytes> {
         let framing = match shape {
@@ -83,9 +93,7 @@ impl Wardrobe<'_> {
         match framing {
             Framing::JsonArray => out = format!("[{}\n]\n", documents.join(",\r\n")).into_bytes(),
             // The mark is no JSON and so no event here.
-            Framing::Sse if body.trim_ascii_end().ends_with(b"[DONE]") => {
-                sse::write(&mut out, b"[DONE]");
-            }
+            Framing::Sse if says_done(body) => sse::write(&mut out, b"[DONE]"),
             Framing::Sse | Framing::Ndjson | Framing::EventStream => {}
         }
         Some(Bytes::from(out))
@@ -173,6 +181,14 @@ mod tests {
         assert!(first["created"].as_u64().unwrap() > 7);
         assert_eq!(first["usage"], json!({"prompt_tokens": 0, "details": {"cached": 0}}));
         assert_eq!(second["choices"], chunk("b")["choices"]);
+    }
+
+    #[test]
+    fn a_comment_behind_the_end_does_not_take_the_mark_away() {
+        let body = Bytes::from("data: {}\n\ndata: [DONE]\n\n: alive\n\n");
+        let shape = Shape::Stream { usage: false };
+        let replay = dressed(&*dialect("/v1/chat/completions"), shape, &body, BOTH);
+        assert!(replay.ends_with(b"data: [DONE]\n\n"));
     }
 
     #[test]

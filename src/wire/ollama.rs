@@ -188,7 +188,10 @@ fn join(body: &[u8]) -> Option<Bytes> {
         if let Some(Value::Array(more)) = said.get("tool_calls") {
             calls.extend(more.iter().cloned());
         }
+        // A last line need not have a message.
+        let message = event.get("message").or_else(|| whole.get("message")).cloned();
         whole = event;
+        whole.extend(message.map(|message| ("message".to_owned(), message)));
     }
     let said = match whole.get_mut("message") {
         Some(message) => message.as_object_mut()?,
@@ -287,6 +290,12 @@ mod tests {
         assert_eq!(whole["message"]["tool_calls"][0]["function"]["name"], "f");
         assert_eq!((&whole["done"], &whole["eval_count"]), (&json!(true), &json!(2)));
         assert_eq!(Ollama::Chat.listener(Shape::Whole).finish(&joined), heard(LINES));
+        // Found by fuzzing: a last line without a message lost the text of those before it.
+        let (said, last) = LINES.rsplit_once(r#""message""#).unwrap();
+        let terse = Bytes::from(format!(r#"{said}"other"{last}"#));
+        let joined_tersely = Ollama::Chat.reshape(STREAM, &terse, Shape::Whole).unwrap();
+        let terse: Value = serde_json::from_slice(&joined_tersely).unwrap();
+        assert_eq!(terse["message"]["content"], "Hello");
         let split = Ollama::Chat.reshape(Shape::Whole, &joined, STREAM).unwrap();
         let back = Ollama::Chat.reshape(STREAM, &split, Shape::Whole).unwrap();
         assert_eq!(serde_json::from_slice::<Value>(&back).unwrap(), whole);

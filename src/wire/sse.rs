@@ -52,11 +52,14 @@ impl Splitter {
 
     /// The next bytes; `each` is called for every event that they complete.
     pub fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(Event<'_>)) {
-        if self.skip_lf && bytes.first() == Some(&b'\n') {
-            bytes = &bytes[1..];
-        }
-        if !bytes.is_empty() {
+        // One line feed at most belongs to a carriage return, also where it is a chunk by itself.
+        if self.skip_lf
+            && let Some((first, rest)) = bytes.split_first()
+        {
             self.skip_lf = false;
+            if *first == b'\n' {
+                bytes = rest;
+            }
         }
         while !self.overflowed {
             let Some(end) = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
@@ -178,6 +181,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Found by fuzzing.
+    #[test]
+    fn a_line_feed_that_comes_alone_is_taken_once() {
+        let cut = split(&[b"data\r", b"\n", b"\ndata: x\n\n"]);
+        assert_eq!(cut, split(&[b"data\r\n\ndata: x\n\n"]));
+        assert_eq!(cut.len(), 2);
+    }
 
     fn split(chunks: &[&[u8]]) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut splitter = Splitter::new(1 << 20);

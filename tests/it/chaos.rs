@@ -2,12 +2,13 @@
 //! ends with a status that fits, and nothing is left behind.
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::Method;
 
 use crate::{
-    client::{Answer, Ask},
+    client::{Answer, Ask, Http2, is_reset},
     origin::{Gate, Origin, Reply, Seen, Step},
-    proxy::{Setup, eventually},
+    proxy::{Setup, eventually, patiently},
     talk::{self, done, events, finish, piece, whole},
 };
 
@@ -58,12 +59,17 @@ fn is_fit(answer: &Answer) -> bool {
 async fn whatever_a_model_server_does_every_request_ends_and_nothing_is_left() {
     let never = Gate::new();
     let script = never.clone();
-    let origin = Origin::start(move |seen, call| {
-        misbehave(call.wrapping_mul(7) % WAYS, seen, call, &script)
-    })
-    .await;
+    let misbehave =
+        move |seen: &Seen, call: usize| misbehave(call.wrapping_mul(7) % WAYS, seen, call, &script);
+    let origin = Origin::start(misbehave.clone()).await;
+    survives(&origin, Setup::new(&origin)).await;
+    let origin = Origin::start_h2(misbehave).await;
+    survives(&origin, Setup::nowhere().http2_to(&origin)).await;
+}
+
+async fn survives(origin: &Origin, setup: Setup) {
     let spare = format!("[\"http://{0}\", \"http://{0}/\"]", origin.address);
-    let proxy = Setup::new(&origin)
+    let proxy = setup
         .replicas(&spare)
         .with("timeouts.first_byte = \"150ms\"\ntimeouts.first_token = \"200ms\"")
         .with("timeouts.idle = \"150ms\"\ntimeouts.lifetime = \"3s\"")
@@ -87,6 +93,23 @@ async fn whatever_a_model_server_does_every_request_ends_and_nothing_is_left() {
             let answer = asked.await.unwrap();
             assert!(is_fit(&answer), "{answer:?}");
         }
+        // The same from the other side's HTTP/2: half of the streams are left half-way.
+        let over_h2 = Http2::connect(proxy.address).await;
+        let streams = (60..100).map(|number| {
+            let (over_h2, ask) =
+                (&over_h2, Ask::stream(&format!("round {round} number {number}?")));
+            async move {
+                match over_h2.open(&ask).await {
+                    Ok(live) if number % 2 == 0 => {
+                        let answer = live.rest().await;
+                        assert!(is_fit(&answer), "{answer:?}");
+                    }
+                    Ok(left) => drop(left),
+                    Err(error) => assert!(is_reset(&error), "{error:?}"),
+                }
+            }
+        });
+        patiently(join_all(streams)).await;
     }
     let house = proxy.house();
     eventually("no permit is held", || house.admission.in_flight() == 0).await;

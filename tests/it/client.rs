@@ -242,6 +242,13 @@ fn live(response: Response<Incoming>, connection: Option<AbortOnDropHandle<()>>)
     Live { head, body, _connection: connection }
 }
 
+/// Was a stream reset? How HTTP/2 tells of an answer that broke off, before its head is passed on
+/// where the two come at once.
+pub(crate) fn is_reset(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|it| it.downcast_ref::<h2::Error>());
+    source.is_some_and(h2::Error::is_reset)
+}
+
 /// One HTTP/2 connection.
 pub(crate) struct Http2 {
     sender: hyper::client::conn::http2::SendRequest<BoxBody<Bytes, std::convert::Infallible>>,

@@ -33,6 +33,7 @@ mod passing;
 mod quotas;
 mod records;
 mod restart;
+mod scenarios;
 mod scope;
 mod shared;
 mod slowness;

@@ -62,12 +62,52 @@ async fn an_upstream_that_is_down_is_not_noticed_within_grace() {
     let ask = Ask::chat("why?").header("x-reprise-ttl", "20ms");
     let first = proxy.send(&ask).await;
     until_stale(&proxy, &ask).await;
-    for calls in 2..5 {
-        origin.called(calls).await;
-        proxy.landed().await;
+    let mut on_error = 0;
+    while origin.calls() < 4 {
         let answer = proxy.send(&ask).await;
         assert_eq!((answer.x_cache(), &answer.body), ("HIT", &first.body));
+        // For a second after a failed renewal nobody tries again.
+        on_error += usize::from(answer.cache_status().detail.as_deref() == Some("stale_on_error"));
     }
+    assert!(on_error > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grace_is_kept_through_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = Gate::new();
+    let script = gate.clone();
+    let origin = Origin::start(move |seen, call| {
+        let reply = talk::model(seen, call);
+        if call < 2 { reply } else { reply.after(Step::Await(script.clone())) }
+    })
+    .await;
+    let open = || Setup::new(&origin).with("cache.grace = \"1h\"").semantic(&folder).open();
+    let ask = Ask::stream("why?").header("x-reprise-ttl", "1ms");
+    let volatile = Ask::chat("what is the weather today?").header("x-reprise-ttl", "1ms");
+    let proxy = open().await;
+    let first = proxy.send(&ask).await;
+    proxy.send(&volatile).await;
+    proxy.stop().await;
+    let proxy = open().await;
+    let crowd: Vec<_> = (0..50).map(|_| proxy.spawn(&ask)).collect();
+    for answer in crowd {
+        let answer = answer.await.unwrap();
+        let status = answer.cache_status();
+        assert_eq!((answer.x_cache(), &answer.body), ("HIT", &first.body));
+        assert_eq!(status.detail.as_deref(), Some("stale"));
+        assert!(status.hit && status.ttl.unwrap() <= 0, "{status:?}");
+    }
+    // One renewal behind all of them.
+    origin.called(3).await;
+    assert_eq!(origin.calls(), 3);
+    gate.open();
+    proxy.landed().await;
+    let fresh = proxy.send(&ask).await;
+    assert!(fresh.text().contains("call 2"), "{}", fresh.text());
+    // What moves with the clock is never served stale.
+    assert_eq!(proxy.send(&volatile).await.x_cache(), "MISS");
+    proxy.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

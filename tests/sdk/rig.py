@@ -99,6 +99,7 @@ class Reprise:
         config: str | None = None,
         arguments: tuple[str, ...] = (),
         ready: bool = True,
+        self_signed: bool = True,
     ) -> None:
         ports = [free_port() for _ in range(3)]
         self.url = f"http://127.0.0.1:{ports[0]}"
@@ -127,7 +128,9 @@ class Reprise:
         for key, value in keys.items():
             environment["REPRISE__" + key.upper().replace(".", "__")] = value
         command = [str(REPRISE), "--listen", f"127.0.0.1:{ports[0]}"]
-        command += ["--admin", f"127.0.0.1:{ports[1]}", "--tls-self-signed", *arguments]
+        command += ["--admin", f"127.0.0.1:{ports[1]}", *arguments]
+        if self_signed:
+            command.append("--tls-self-signed")
         if config is None:
             command += ["--upstream", upstream]
         else:

@@ -115,23 +115,37 @@ def p99(latencies: list[float]) -> float:
     return statistics.quantiles(latencies, n=100)[98]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_replica_ten_times_slower_is_avoided(start) -> None:
     fast, slow = Replica(0.03), Replica(0.30)
     alone = pool(start, [fast])
-    many(alone.url, 80)
-    single = many(alone.url, 800)
     both = pool(start, [fast, slow])
+    many(alone.url, 80)
     many(both.url, 80)
     asked = slow.asked
-    double = many(both.url, 800)
+    single: list[float] = []
+    double: list[float] = []
+    # In turns, so that both see the same moods of the machine.
+    for _ in range(4):
+        single += many(alone.url, 400)
+        double += many(both.url, 400)
     share = (slow.asked - asked) / len(double)
     hedged = pool(start, [fast, slow], 'hedge = "80ms"\n')
     many(hedged.url, 80)
     print(f"\np99 with a slow twin and a hedge at 80 ms: {p99(many(hedged.url, 800)) * 1e3:.1f} ms")
     print(f"\np99 alone {p99(single) * 1e3:.1f} ms, with a slow twin {p99(double) * 1e3:.1f} ms, "
-          f"which got {share:.1%}")
-    assert share < 0.05
+          f"which got {share:.2%}")
+    # What decides about the 99th percentile; latencies themselves are the machine's too.
+    assert share < 0.009
+    slow.delay = fast.delay
+    asked, begun = slow.asked, time.monotonic()
+    while time.monotonic() - begun < 10:
+        many(both.url, 80)
+    asked = slow.asked
+    again = many(both.url, 400)
+    share = (slow.asked - asked) / len(again)
+    print(f"ten seconds after it recovered it gets {share:.0%}")
+    assert share > 0.2
 
 
 @pytest.mark.timeout(120)
@@ -178,12 +192,25 @@ def test_a_dead_replica_is_ejected_and_returns(start) -> None:
     assert not wrong
 
 
+def round_robin(replicas: int, remembered: int) -> float:
+    """What turns would give: the same conversations, asked of one replica after the other."""
+    caches: list[list[int]] = [[] for _ in range(replicas)]
+    orders = [random.Random(number) for number in range(8)]
+    found = 0
+    for turn in range(800):
+        cache, wanted = caches[turn % replicas], orders[turn % 8].randrange(40)
+        found += wanted in cache
+        cache[:] = [one for one in cache if one != wanted][1 - remembered:] + [wanted]
+    return found / 800
+
+
 @pytest.mark.timeout(180)
 def test_prefixes_stay_with_their_replica(start) -> None:
-    """Forty conversations' beginnings, four replicas that remember twelve each."""
-    rates = {}
+    """Forty conversations' beginnings, four replicas that remember ten each."""
+    rates = {"round robin": round_robin(replicas=4, remembered=10)}
+    print(f"\nround robin: prefix hit rate {rates['round robin']:.0%}")
     for rule in ["prefix", "latency"]:
-        replicas = [Replica(0.01, prefixes=12) for _ in range(4)]
+        replicas = [Replica(0.01, prefixes=10) for _ in range(4)]
         proxy = pool(start, replicas, f'balance = "{rule}"\n')
 
         def run(number: int) -> None:
@@ -199,4 +226,6 @@ def test_prefixes_stay_with_their_replica(start) -> None:
         asked = [replica.asked for replica in replicas]
         rates[rule] = sum(replica.found for replica in replicas) / sum(asked)
         print(f"\n{rule}: prefix hit rate {rates[rule]:.0%}, asked {asked}")
+    assert rates["prefix"] >= 3 * rates["round robin"]
     assert rates["prefix"] > 2 * rates["latency"]
+

@@ -183,36 +183,45 @@ def test_certificates_are_exchanged_under_load(two, tmp_path) -> None:
         assert process.wait(40) == 0
 
 
-def successor(listening: socket.socket, file: pathlib.Path) -> subprocess.Popen:
-    """A process that inherits the socket as systemd would hand it over."""
+def successor(sockets: list[socket.socket], file: pathlib.Path) -> subprocess.Popen:
+    """A process that inherits the sockets as systemd would hand them over: from 3 on."""
+
+    def hand_over() -> None:
+        # Out of one another's way first.
+        high = [os.dup2(one.fileno(), 100 + place) for place, one in enumerate(sockets)]
+        for place, number in enumerate(high):
+            os.dup2(number, 3 + place)
 
     # The shell knows its own number and keeps it through exec.
-    script = 'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$0" --config "$1"'
+    script = f'export LISTEN_PID=$$ LISTEN_FDS={len(sockets)}; exec "$0" --config "$1"'
     return subprocess.Popen(
-        ["bash", "-c", script, str(REPRISE), str(file)], cwd=ROOT, pass_fds=(3,),
-        preexec_fn=lambda: os.dup2(listening.fileno(), 3),
+        ["bash", "-c", script, str(REPRISE), str(file)], cwd=ROOT,
+        pass_fds=range(3, 3 + len(sockets)), preexec_fn=hand_over,
     )
 
 
 def test_a_rolling_restart_refuses_nobody(two, tmp_path) -> None:
     """Five processes follow one another behind one socket, while clients that open a connection for
-    each request ask all the time."""
+    each request ask all the time. The operators' socket is handed over too."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=512)
+    operators = socket.create_server(("127.0.0.1", 0))
+    sockets = [operators, listening]
     port = listening.getsockname()[1]
+    ready = f"http://127.0.0.1:{operators.getsockname()[1]}/readyz"
     file = tmp_path / "reprise.toml"
     write(file, two[0].url, f"""
         listen.http = "127.0.0.1:{port}"
-        listen.admin = ""
+        listen.admin = "127.0.0.1:{operators.getsockname()[1]}"
         store.kind = "off"
         log.access = false
         """)
-    running = successor(listening, file)
+    running = successor(sockets, file)
     limits = httpx2.Limits(max_keepalive_connections=0)
     load = Load(f"http://127.0.0.1:{port}", limits=limits)
     try:
         eventually(lambda: load.done > 20, within=30, what="service")
         for _ in range(4):
-            following = successor(listening, file)
+            following = successor(sockets, file)
             before = load.done
             eventually(lambda: load.done > before + 20, within=30, what="service")
             running.send_signal(signal.SIGTERM)
@@ -220,10 +229,12 @@ def test_a_rolling_restart_refuses_nobody(two, tmp_path) -> None:
             running = following
             before = load.done
             eventually(lambda: load.done > before + 20, within=30, what="service")
+            assert httpx2.get(ready, trust_env=False, timeout=30).status_code == 200
     finally:
         load.stop()
         running.terminate()
         running.wait(40)
-        listening.close()
+        for one in sockets:
+            one.close()
     assert not load.wrong, (len(load.wrong), load.done, load.wrong[:5])
     print(f"{load.done} requests over five processes, none refused, none cut")

@@ -123,6 +123,7 @@ fn an_absolute_targets_authority_wins() {
 fn an_absolute_target_without_a_path_gets_one() {
     assert_eq!(passed("GET", "http://a", &[]).uri, "/");
     assert_eq!(passed("GET", "http://a?x=1", &[]).uri, "/?x=1");
+    assert_eq!(passed("GET", "http://a#x", &[]).uri.path(), "/");
 }
 
 #[test]

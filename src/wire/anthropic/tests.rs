@@ -227,6 +227,20 @@ fn faults_are_told_as_anthropic_tells_them() {
     assert!(!String::from_utf8_lossy(&last).contains("message_stop"));
 }
 
+/// Found by fuzzing: without its first event a stream is heard as an answer, and none can be made of it.
+#[test]
+fn a_stream_that_cannot_be_a_whole_answer_is_not_made_one() {
+    let headless = Bytes::from_static(
+        b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\
+        \"delta\":{\"type\":\"text_delta\",\"text\":\"yes\"}}\n\n\
+        event: message_delta\ndata: {\"type\":\"message_delta\",\
+        \"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":2}}\n\n\
+        event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+    );
+    assert!(trial::heard(&Anthropic, STREAM, &headless).is_ok());
+    assert_eq!(crate::wire::reshaped(&Anthropic, STREAM, &headless, Shape::Whole), None);
+}
+
 proptest! {
     #[test]
     fn any_chunking_hears_the_same(cuts in proptest::collection::vec(0_usize..3000, 0..20)) {

@@ -9,7 +9,7 @@ use http_body_util::BodyExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{net::TcpStream, sync::mpsc};
 
-use super::{Seen, Shared, Step};
+use super::{Framing, Seen, Shared, Step};
 
 pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let service =
@@ -48,9 +48,22 @@ async fn answer(
         body: body.collect().await.unwrap().to_bytes().to_vec(),
     };
     let reply = shared.begin(seen);
+    let reset = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    for step in &reply.before {
+        match step {
+            Step::Await(gate) => gate.pass().await,
+            Step::Send(_) | Step::Cut | Step::Trailer(..) => return Err(reset()),
+        }
+    }
     let mut response = Response::builder().status(reply.status);
     for (name, value) in &reply.headers {
         response = response.header(*name, value);
+    }
+    match reply.framing {
+        Framing::Length(length) => response = response.header("content-length", length),
+        Framing::Chunked => {}
+        // What is no head in HTTP/1.1 has no form here.
+        Framing::Raw => return Err(reset()),
     }
     let (frames, body) = mpsc::channel(1);
     tokio::spawn(async move {
