@@ -6,7 +6,7 @@
 
 use std::pin::pin;
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::{sync::Notify, time::Instant};
 
 use super::journey::{AnswerHead, Errand, ask};
@@ -77,7 +77,13 @@ pub(super) async fn lookup_with_call<'e>(
     let mut search = pin!(cache.search(&errand.key, &errand.prompt, &errand.plan, &by_meaning));
     tokio::select! {
         biased;
-        search = search.as_mut() => return Some((search, None)),
+        search = search.as_mut() => {
+            // One that was over at once may have been by meaning all the same.
+            if by_meaning.notified().now_or_never().is_some() {
+                upstream.looked(tenant, looked(&search));
+            }
+            return Some((search, None));
+        }
         () = by_meaning.notified() => {}
     }
     let Some(stake) = upstream.stake(tenant) else {
