@@ -91,7 +91,13 @@ impl Accounts {
             self.forget_all();
         }
         let (mut room, mut moved) = (Room::default(), HashMap::new());
-        for record in records {
+        // Of what is written twice only the last is there in the end.
+        let last: HashMap<_, _> =
+            records.iter().enumerate().map(|(at, one)| (one.id, at)).collect();
+        for (at, record) in records.iter().enumerate() {
+            if last.get(&record.id) != Some(&at) {
+                continue;
+            }
             self.read(&record.tenant).await?;
             let Some(account) = self.accounts.get_mut(&record.tenant) else { continue };
             let bytes = self.store.weight(record);

@@ -110,6 +110,22 @@ async fn bytes_count_against_a_large_answer_and_survive_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_written_twice_at_once_counts_as_it_was_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let quota = Quota { entries: 2, bytes: 100 };
+    let mut accounts = Accounts::new(store.clone(), Arc::new(Worth::open(None)), quota);
+    write(&mut accounts, vec![of("a", 1, 60), of("a", 1, 20)]).await;
+    assert_eq!(held(&store, "a").await, (1, 20));
+    assert_eq!(accounts.accounts["a"].bytes, 20);
+    // The last one cannot be kept, so what was there before stays.
+    let room = write(&mut accounts, vec![of("a", 1, 30), of("a", 1, 101)]).await;
+    assert_eq!(room.refused, HashSet::from([record(1).id]));
+    assert_eq!(held(&store, "a").await, (1, 20));
+    assert_eq!(accounts.accounts["a"].bytes, 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_deleted_or_past_its_life_makes_room() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
