@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, request};
 use http_body_util::{BodyExt as _, Collected};
 
-use super::{Outgoing, Reply, Upstream, Upstreams};
+use super::{Outgoing, Protocol, Reply, Upstream, Upstreams};
 use crate::{
     config::{self, Config, Overrides},
     fault::Fault,
@@ -47,6 +47,15 @@ async fn get(upstream: &Upstream, path: &str) -> Result<Reply, Fault> {
 async fn post(upstream: &Upstream, body: &str) -> Result<Reply, Fault> {
     let body = Outgoing::Whole(Bytes::copy_from_slice(body.as_bytes()));
     upstream.send(head(Method::POST, "/v1/chat/completions"), body).await
+}
+
+/// Two exchanges over HTTP/1.1, which answers `one` and `two`.
+async fn ask_twice(upstream: &Upstream) {
+    for body in ["one", "two"] {
+        let reply = post(upstream, "x").await.unwrap();
+        assert_eq!(reply.protocol, Protocol::Http1);
+        assert_eq!(text(reply).await, body);
+    }
 }
 
 async fn collect(reply: Reply) -> Result<Collected<Bytes>, Fault> {

@@ -28,7 +28,7 @@ class Journey:
     sim: rig.Simulated
 
     def written(self) -> int:
-        return self.proxy.admin.get("/api/v1/stats").raise_for_status().json()["writes"]["written_total"]
+        return self.proxy.written()
 
     def total(self) -> int:
         return self.sim.stats()["calls_total"]

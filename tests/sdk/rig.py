@@ -161,6 +161,10 @@ class Reprise:
     def output(self) -> str:
         return self.log.read_text(errors="replace")[-4000:]
 
+    def written(self) -> int:
+        """Answers that are in the vector tier since the start."""
+        return self.admin.get("/api/v1/stats").raise_for_status().json()["writes"]["written_total"]
+
     def requests(self) -> dict[str, int]:
         """Requests by outcome since the start."""
         return self.admin.get("/api/v1/stats").raise_for_status().json()["requests"]

@@ -1,12 +1,11 @@
 """Two real processes on one real Milvus, which scripts/test-milvus starts."""
 
 import os
-import time
 import uuid
 
 import httpx2
 import pytest
-
+from rig import eventually
 from test_parity import PARAPHRASE, QUESTION
 
 PATH = "/v1/chat/completions"
@@ -45,35 +44,24 @@ def labels(proxy):
     return stats["semantic"]["wrong_hits"][0]["labels"]
 
 
-def written(proxy):
-    return proxy.admin.get("/api/v1/stats").raise_for_status().json()["writes"]["written_total"]
-
-
-def until(happens, within):
-    deadline = time.monotonic() + within
-    while not happens():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
 def test_a_hit_of_the_other_process_and_its_purge(replicas, ask):
     one, two = replicas
     body = ask("Who paints the lighthouse?")
     first = post(one, body)
-    until(lambda: written(one) == 1, 30)
+    eventually(lambda: one.written() == 1, 30)
     hit = post(two, body)
     assert hit.headers["x-cache"] == "HIT" and hit.content == first.content
     gone = one.admin.post("/api/v1/purge", json={"tag": "shared"}).raise_for_status().json()
     assert gone["entries"] == 1
-    until(lambda: post(two, body).headers["x-cache"] == "MISS", 2)
+    eventually(lambda: post(two, body).headers["x-cache"] == "MISS", 2)
 
 
 def test_a_killed_process_loses_no_written_answer(replicas, ask):
     one, two = replicas
     bodies = [ask(f"Question number {number} of the killed?") for number in range(20)]
     answers = [post(one, body).content for body in bodies]
-    until(lambda: written(one) >= 10, 60)
-    kept = written(one)
+    eventually(lambda: one.written() >= 10, 60)
+    kept = one.written()
     one.kill()
     hits = [post(two, body) for body in bodies]
     found = [hit.headers["x-cache"] == "HIT" for hit in hits]
@@ -87,7 +75,7 @@ def test_a_bad_mark_at_one_process_is_honoured_by_the_other_and_by_one_that_begi
     one, two = replicas
     body, near = ask(QUESTION), ask(PARAPHRASE)
     entry = post(one, body).headers["x-reprise-entry"]
-    until(lambda: written(one) == 1, 30)
+    eventually(lambda: one.written() == 1, 30)
     hit = post(two, near)
     assert hit.headers["x-cache"] == "HIT" and hit.headers["x-reprise-entry"] == entry
     assert post(two, body).headers["x-cache"] == "HIT", "the other remembers it by itself, too"
@@ -97,11 +85,11 @@ def test_a_bad_mark_at_one_process_is_honoured_by_the_other_and_by_one_that_begi
     assert marked["removed"] == 1
     only = {"cache-control": "only-if-cached"}
     for proxy in (two, one):
-        until(lambda: post(proxy, body, **only).status_code == 504, 2)
+        eventually(lambda: post(proxy, body, **only).status_code == 504, 2)
 
     # Asked again, its answer is kept for that very question, and shared with no other.
     assert post(one, body).headers["x-cache"] == "MISS"
-    until(lambda: written(one) == 2, 30)
+    eventually(lambda: one.written() == 2, 30)
     three = start(sim.url, tmp_path / "three", settings=settings)
     for proxy in (one, two, three):
         assert post(proxy, body).headers["x-cache"] == "HIT"
@@ -114,12 +102,12 @@ def test_what_a_stopped_process_learned_is_known_to_one_that_begins(
 ):
     one, _ = replicas
     post(one, ask(QUESTION))
-    until(lambda: written(one) == 1, 30)
+    eventually(lambda: one.written() == 1, 30)
     hit = post(one, ask(PARAPHRASE))
     assert hit.headers["x-cache"] == "HIT"
     # Asking anew right after a hit is a label.
     post(one, ask(PARAPHRASE), **{"cache-control": "no-cache"})
-    until(lambda: labels(one) == 1, 30)
+    eventually(lambda: labels(one) == 1, 30)
     one.stop()
     three = start(sim.url, tmp_path / "three", settings=settings)
-    until(lambda: labels(three) == 1, 30)
+    eventually(lambda: labels(three) == 1, 30)

@@ -9,6 +9,7 @@ import uuid
 
 import httpx2
 import pytest
+from rig import eventually
 
 PATH = "/v1/chat/completions"
 KEY = {"authorization": "Bearer sk-one"}
@@ -40,17 +41,6 @@ def post(proxy, body):
         return client.post(PATH, json=body, headers=KEY)
 
 
-def written(proxy):
-    return proxy.admin.get("/api/v1/stats").raise_for_status().json()["writes"]["written_total"]
-
-
-def until(happens, within):
-    deadline = time.monotonic() + within
-    while not happens():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
 def asked_until(stop, proxy, bodies):
     """Answers by the number of their question, from three clients at once."""
     answers = {}
@@ -76,9 +66,9 @@ def test_processes_killed_at_any_moment_lose_no_written_answer(replica, ask):
         writer, stop = replica(), threading.Event()
         bodies = [ask(f"Question number {number} of life {kill}?") for number in range(600)]
         answers, clients = asked_until(stop, writer, bodies)
-        until(lambda: answers, 60)
+        eventually(lambda: answers, 60)
         time.sleep(chance.uniform(0, 2))
-        kept = written(writer)
+        kept = writer.written()
         writer.kill()
         stop.set()
         for thread in clients:
@@ -98,7 +88,7 @@ def test_processes_killed_at_any_moment_lose_no_written_answer(replica, ask):
 def test_a_stopped_server_fails_no_request_and_is_asked_again(replica, ask):
     proxy = replica()
     trouble = lambda: proxy.admin.get("/api/v1/stats").json()["store"]["trouble"]
-    until(lambda: trouble() is None, 180)
+    eventually(lambda: trouble() is None, 180)
     server = int(os.environ["REPRISE_TEST_MILVUS_GROUP"])
     os.killpg(server, signal.SIGSTOP)
     try:
@@ -109,6 +99,6 @@ def test_a_stopped_server_fails_no_request_and_is_asked_again(replica, ask):
         assert post(proxy, bodies[0]).headers["x-cache"] == "HIT", "memory is still asked"
     finally:
         os.killpg(server, signal.SIGCONT)
-    until(lambda: trouble() is None, 180)
+    eventually(lambda: trouble() is None, 180)
     # What was answered meanwhile waited and is written now.
-    until(lambda: written(proxy) == 10, 120)
+    eventually(lambda: proxy.written() == 10, 120)

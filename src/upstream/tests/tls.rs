@@ -20,7 +20,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    config, get, open,
+    ask_twice, config, get, open,
     origin::{Line, Origin, serve_on},
     post, text,
 };
@@ -136,14 +136,7 @@ async fn http1_over_tls_with_a_given_root() {
             line.answer(body).await;
         }
     };
-    let ask = async {
-        for body in ["one", "two"] {
-            let reply = post(&upstream, "x").await.unwrap();
-            assert_eq!(reply.protocol, Protocol::Http1);
-            assert_eq!(text(reply).await, body);
-        }
-    };
-    join!(serve, ask);
+    join!(serve, ask_twice(&upstream));
     assert_eq!(upstream.report()[0].connections_opened, 1);
 }
 

@@ -7,7 +7,7 @@ use http::Response;
 use tokio::{join, net::UnixListener};
 
 use super::{
-    config, open,
+    ask_twice, config, open,
     origin::{Line, serve_on},
     post, text,
 };
@@ -35,14 +35,7 @@ async fn http1_keeps_its_connection_and_names_a_host() {
             line.answer(body).await;
         }
     };
-    let ask = async {
-        for body in ["one", "two"] {
-            let reply = post(&upstream, "x").await.unwrap();
-            assert_eq!(reply.protocol, Protocol::Http1);
-            assert_eq!(text(reply).await, body);
-        }
-    };
-    join!(serve, ask);
+    join!(serve, ask_twice(&upstream));
     assert_eq!(upstream.report()[0].connections_opened, 1);
 }
 
