@@ -17,7 +17,7 @@ use super::{
     purge::means,
 };
 use crate::store::{
-    EntryId, Selector, StoreFault,
+    EntryId, Selector, StoreFault, VectorStore,
     meta::{Meta, Shared},
 };
 
@@ -50,6 +50,25 @@ impl Purge {
 
     fn is_news(&self) -> bool {
         is_news(self.made_ms)
+    }
+
+    /// What is to be deleted once more in the store, for what this replica wrote before it heard of
+    /// it. An answer that was generated since, under the very key that was purged, is another one and
+    /// stays.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn left(
+        self,
+        store: &dyn VectorStore,
+    ) -> Result<Option<Selector>, StoreFault> {
+        let came_after = match self.selector {
+            Selector::Answer(id) => {
+                store.get(id).await?.is_some_and(|record| record.generated_ms > self.made_ms)
+            }
+            _ => false,
+        };
+        Ok((!came_after).then_some(self.selector))
     }
 }
 
@@ -107,7 +126,7 @@ impl Fences {
     ///
     /// # Errors
     /// The store's.
-    pub(super) async fn refresh(&self, fresh: Duration) -> Result<Vec<Selector>, StoreFault> {
+    pub(super) async fn refresh(&self, fresh: Duration) -> Result<Vec<Purge>, StoreFault> {
         let mut looked = self.looked.lock().await;
         if looked.at.is_some_and(|at| at.elapsed() < fresh) {
             return Ok(Vec::new());
@@ -123,7 +142,7 @@ impl Fences {
             looked.seen.insert(*id);
             match serde_json::from_slice::<Purge>(&shared.value) {
                 Ok(purge) => {
-                    news.extend(purge.is_news().then(|| purge.selector.clone()));
+                    news.extend(purge.is_news().then(|| purge.clone()));
                     self.raise(purge);
                 }
                 Err(error) => {

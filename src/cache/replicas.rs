@@ -7,7 +7,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::{entry::now_ms, namespaces::Namespaces};
 use crate::store::{
@@ -55,11 +55,22 @@ pub(super) struct Replicas {
     meta: Meta,
     namespaces: Arc<Namespaces>,
     heard: Mutex<HashSet<EntryId>>,
+    begun: watch::Sender<Begun>,
+}
+
+/// How far a replica is that begins: until it heard what others marked, it could serve that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begun {
+    /// The first look is under way.
+    Not,
+    /// It failed, and will be tried again.
+    Failed,
+    Yes,
 }
 
 impl Replicas {
     pub(super) fn new(meta: Meta, namespaces: Arc<Namespaces>) -> Self {
-        Self { meta, namespaces, heard: Mutex::default() }
+        Self { meta, namespaces, heard: Mutex::default(), begun: watch::Sender::new(Begun::Not) }
     }
 
     /// Tells all others that these answers are wrong.
@@ -86,6 +97,35 @@ impl Replicas {
     /// # Errors
     /// The store's; what was taken over before it stays so.
     pub(super) async fn hear(&self) -> Result<Vec<Barred>, StoreFault> {
+        let barred = self.marks().await;
+        self.begun.send_if_modified(|begun| {
+            let before = *begun;
+            match (&barred, before) {
+                (Ok(_), _) => *begun = Begun::Yes,
+                (Err(_), Begun::Not) => *begun = Begun::Failed,
+                (Err(_), Begun::Failed | Begun::Yes) => {}
+            }
+            *begun != before
+        });
+        barred
+    }
+
+    /// Waits for the first look at the marks of others, without which nothing may be served by
+    /// meaning.
+    ///
+    /// # Errors
+    /// It failed.
+    pub(super) async fn begun(&self) -> Result<(), StoreFault> {
+        let mut begun = self.begun.subscribe();
+        match begun.wait_for(|begun| *begun != Begun::Not).await.map(|begun| *begun) {
+            Ok(Begun::Yes) => Ok(()),
+            Ok(Begun::Not | Begun::Failed) | Err(_) => {
+                Err(StoreFault::Unavailable("the marks of others are not known yet".into()))
+            }
+        }
+    }
+
+    async fn marks(&self) -> Result<Vec<Barred>, StoreFault> {
         let mut heard = self.heard.lock().await;
         let mut barred = Vec::new();
         for id in self.meta.ids(MARKS).await? {
@@ -165,6 +205,8 @@ fn read<'a, T: Deserialize<'a>>(shared: &'a Shared) -> Option<T> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use futures_util::FutureExt as _;
+
     use super::*;
     use crate::{
         cache::verdict::AnswerId,
@@ -215,6 +257,16 @@ mod tests {
             assert!(barred("t", 7) && barred("t", 8));
             assert!(!barred("t", 9) && !barred("u", 7));
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_begins_waits_for_the_marks_of_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let meta = meta(&folder);
+        let one = replica(&meta);
+        assert!(one.begun().now_or_never().is_none(), "the first look is not over");
+        one.hear().await.unwrap();
+        assert_eq!(one.begun().now_or_never(), Some(Ok(())));
     }
 
     #[tokio::test(flavor = "multi_thread")]

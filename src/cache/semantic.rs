@@ -212,6 +212,9 @@ impl Cache {
         let near = store.nearest(key.partition.clone(), vector, limit).await;
         times.search = begun.elapsed();
         let mut near = near.map_err(|fault| Reason::from(&fault))?;
+        if let Some(replicas) = &self.replicas {
+            replicas.begun().await.map_err(|fault| Reason::from(&fault))?;
+        }
         let now = super::entry::now_ms();
         // The partition was a filter of the search; it is checked again because another scope's
         // answer must not depend on a database's filter being right.

@@ -256,7 +256,8 @@ impl Writer {
         records: &mut Vec<(Record, Arc<Entry>)>,
     ) -> Result<(), StoreFault> {
         if let Some(fences) = self.fences.clone() {
-            for selector in fences.refresh(FRESH).await? {
+            for purge in fences.refresh(FRESH).await? {
+                let Some(selector) = purge.left(self.store.as_ref()).await? else { continue };
                 self.delete(selector).await?;
             }
             let waiting = records.len();

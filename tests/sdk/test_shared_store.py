@@ -82,7 +82,8 @@ def test_a_bad_mark_at_one_process_is_honoured_by_the_other_and_by_one_that_begi
 
     said = {"entry": hit.headers["x-reprise-entry"], "correct": False}
     marked = two.admin.post("/api/v1/feedback", json=said).raise_for_status().json()
-    assert marked["removed"] == 1
+    # The hit's own words go with it, if they became a key of the answer by now.
+    assert marked["removed"] in (1, 2)
     only = {"cache-control": "only-if-cached"}
     for proxy in (two, one):
         eventually(lambda: post(proxy, body, **only).status_code == 504, 2)
@@ -92,6 +93,8 @@ def test_a_bad_mark_at_one_process_is_honoured_by_the_other_and_by_one_that_begi
     eventually(lambda: one.written() == 2, 30)
     three = start(sim.url, tmp_path / "three", settings=settings)
     for proxy in (one, two, three):
+        # What one client of the store wrote, others read a moment later.
+        eventually(lambda: post(proxy, body, **only).status_code == 200, 5)
         assert post(proxy, body).headers["x-cache"] == "HIT"
         refused = post(proxy, near, **only)
         assert refused.status_code == 504, refused.headers
