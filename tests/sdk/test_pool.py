@@ -192,16 +192,20 @@ def test_a_dead_replica_is_ejected_and_returns(start) -> None:
     assert not wrong
 
 
+#: Questions that each of eight clients asks: the first of each beginning is found nowhere.
+TURNS = 200
+
+
 def round_robin(replicas: int, remembered: int) -> float:
     """What turns would give: the same conversations, asked of one replica after the other."""
     caches: list[list[int]] = [[] for _ in range(replicas)]
     orders = [random.Random(number) for number in range(8)]
     found = 0
-    for turn in range(800):
+    for turn in range(8 * TURNS):
         cache, wanted = caches[turn % replicas], orders[turn % 8].randrange(40)
         found += wanted in cache
         cache[:] = [one for one in cache if one != wanted][1 - remembered:] + [wanted]
-    return found / 800
+    return found / (8 * TURNS)
 
 
 @pytest.mark.timeout(180)
@@ -216,7 +220,7 @@ def test_prefixes_stay_with_their_replica(start) -> None:
         def run(number: int) -> None:
             with httpx2.Client(trust_env=False, timeout=30) as client:
                 order = random.Random(number)
-                for turn in range(100):
+                for turn in range(TURNS):
                     # Longer than what decides, so that the question behind it does not.
                     system = f"conversation {order.randrange(40)}. " * 80
                     ask(client, proxy.url, f"{number} {turn}", system)

@@ -188,11 +188,14 @@ def test_a_dead_collector_breaks_nothing_and_is_said_once(sim, start, ask):
         return int(found["failed"]) + int(found["dropped"]) == 20
 
     rig.eventually(lost, within=40, what="losses are counted")
+    rig.eventually(lambda: "traces cannot be sent" in proxy.log.read_text(), what="it is said")
     assert proxy.log.read_text().count("traces cannot be sent") == 1
     received = collector.Grpc(port)
     trace, _, traceparent = context()
     post(proxy, ask("after its return"), traceparent=traceparent)
     rig.eventually(lambda: received.of(trace), within=40, what="the collector gets the next one")
+    # Lines are written together, a few milliseconds later.
+    rig.eventually(lambda: "the trace collector is back" in proxy.log.read_text(), what="it is said")
     assert proxy.log.read_text().count("the trace collector is back") == 1
     received.stop()
 

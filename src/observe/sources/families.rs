@@ -100,7 +100,7 @@ fn store(out: &mut Sampled, report: &StoreReport) -> Done {
     out.labelled(
         Family::Gauge,
         "reprise_store_up",
-        "1 while the vector tier works, 0 while something is wrong with it.",
+        "1 while the vector tier works, 0 while it does not.",
         &["kind"],
         [(vec![report.kind.to_owned()], f64::from(u8::from(report.trouble.is_none())))],
     )
@@ -125,7 +125,7 @@ fn embed(out: &mut Sampled, report: &EmbedReport) -> Done {
     out.labelled(
         Family::Gauge,
         "reprise_embed_up",
-        "1 while the embedder works, 0 while something is wrong with it.",
+        "1 while the embedder works, 0 while it does not.",
         &["model"],
         [(vec![report.model.clone()], f64::from(u8::from(report.trouble.is_none())))],
     )
