@@ -145,6 +145,8 @@ pub enum Selector {
     Tag(String),
     /// Everything generated before this time, Unix milliseconds.
     Before(u64),
+    /// What both of them mean.
+    Both(Box<(Selector, Selector)>),
     /// Everything whose `expires_ms` is at or before this time, Unix milliseconds.
     ExpiredAt(u64),
 }

@@ -17,7 +17,7 @@ use super::{
     purge::means,
 };
 use crate::store::{
-    EntryId, Selector, StoreFault, VectorStore,
+    EntryId, Selector, StoreFault,
     meta::{Meta, Shared},
 };
 
@@ -53,22 +53,9 @@ impl Purge {
     }
 
     /// What is to be deleted once more in the store, for what this replica wrote before it heard of
-    /// it. An answer that was generated since, under the very key that was purged, is another one and
-    /// stays.
-    ///
-    /// # Errors
-    /// The store's.
-    pub(super) async fn left(
-        self,
-        store: &dyn VectorStore,
-    ) -> Result<Option<Selector>, StoreFault> {
-        let came_after = match self.selector {
-            Selector::Answer(id) => {
-                store.get(id).await?.is_some_and(|record| record.generated_ms > self.made_ms)
-            }
-            _ => false,
-        };
-        Ok((!came_after).then_some(self.selector))
+    /// it. What was generated since is another answer, under the very same key perhaps, and stays.
+    pub(super) fn again(self) -> Selector {
+        Selector::Both(Box::new((self.selector, Selector::Before(self.made_ms + 1))))
     }
 }
 

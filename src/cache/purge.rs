@@ -46,6 +46,7 @@ pub(super) fn means(selector: &Selector, entry: &Entry) -> bool {
         Selector::Route(route) => *entry.route == **route,
         Selector::Tenant(tenant) => *entry.tenant == **tenant,
         Selector::Tag(tag) => entry.tags.contains(tag),
+        Selector::Both(both) => means(&both.0, entry) && means(&both.1, entry),
         Selector::Before(ms) => entry.generated_ms < *ms,
         Selector::ExpiredAt(ms) => entry.expires_ms <= *ms,
     }

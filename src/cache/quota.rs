@@ -158,7 +158,11 @@ impl Accounts {
                     .for_each(|account| account.keep(|key| key.generated_ms >= *ms));
             }
             Selector::Tenant(tenant) => drop(self.accounts.remove(tenant.as_str())),
-            Selector::All | Selector::Model(_) | Selector::Route(_) | Selector::Tag(_) => {
+            Selector::All
+            | Selector::Model(_)
+            | Selector::Route(_)
+            | Selector::Tag(_)
+            | Selector::Both(_) => {
                 self.forget_all();
             }
         }

@@ -43,7 +43,7 @@ impl Upkeep {
     ) -> Self {
         let mut tasks = vec![tokio::spawn(sweep(store.clone(), writer.clone(), grace))];
         if let Some(company) = company {
-            tasks.push(tokio::spawn(follow(store.clone(), company.fences.clone(), writer.clone())));
+            tasks.push(tokio::spawn(follow(company.fences.clone(), writer.clone())));
             tasks.push(tokio::spawn(learn(company, writer.clone())));
         }
         Self(tasks)
@@ -58,7 +58,7 @@ impl Drop for Upkeep {
     }
 }
 
-async fn follow(store: Arc<dyn VectorStore>, fences: Arc<Fences>, writer: WriteBehind) {
+async fn follow(fences: Arc<Fences>, writer: WriteBehind) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -66,13 +66,7 @@ async fn follow(store: Arc<dyn VectorStore>, fences: Arc<Fences>, writer: WriteB
         // An unreachable store has its own voice in reports; this is tried again in a second.
         let news = fences.refresh(Duration::ZERO).await.unwrap_or_default();
         for purge in news {
-            let repeated = async {
-                match purge.left(store.as_ref()).await? {
-                    Some(selector) => writer.delete(selector).await.map(drop),
-                    None => Ok(()),
-                }
-            };
-            if let Err(fault) = repeated.await {
+            if let Err(fault) = writer.delete(purge.again()).await {
                 tracing::warn!(%fault, "another replica's purge could not be repeated here");
             }
         }

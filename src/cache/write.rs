@@ -257,8 +257,7 @@ impl Writer {
     ) -> Result<(), StoreFault> {
         if let Some(fences) = self.fences.clone() {
             for purge in fences.refresh(FRESH).await? {
-                let Some(selector) = purge.left(self.store.as_ref()).await? else { continue };
-                self.delete(selector).await?;
+                self.delete(purge.again()).await?;
             }
             let waiting = records.len();
             records.retain(|(_, entry)| !fences.stop(entry));

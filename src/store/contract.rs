@@ -237,6 +237,7 @@ async fn each_selector_means_its_records(store: &impl VectorStore) {
         Selector::Tenant("ab".repeat(16)),
         Selector::Tag("группа \"x\"".into()),
         Selector::Before(1_001),
+        Selector::Both(Box::new((Selector::Model("the/model".into()), Selector::Before(1_001)))),
         Selector::ExpiredAt(2_000),
     ];
     let mut bare = group(502);
@@ -256,7 +257,10 @@ async fn each_selector_means_its_records(store: &impl VectorStore) {
         eventually(|| store.count(Selector::All), before).await;
     }
     store.put(members.to_vec()).await.unwrap();
-    for selector in [Selector::Before(1_000), Selector::ExpiredAt(1_999), Selector::Tag("b".into())]
+    let model = || Selector::Model("the/model".into());
+    let neither = Selector::Both(Box::new((model(), Selector::Before(1_000))));
+    for selector in
+        [Selector::Before(1_000), Selector::ExpiredAt(1_999), Selector::Tag("b".into()), neither]
     {
         assert_eq!(store.count(selector).await, Ok(0));
     }

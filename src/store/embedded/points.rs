@@ -183,6 +183,10 @@ pub(super) fn filter(selector: &Selector) -> Option<Filter> {
         Selector::Route(name) => Some(equals(field::ROUTE, name.clone())),
         Selector::Tenant(hash) => Some(equals(field::TENANT, hash.clone())),
         Selector::Tag(tag) => Some(equals(field::TAGS, tag.clone())),
+        Selector::Both(both) => {
+            let parts = [filter(&both.0), filter(&both.1)].into_iter().flatten();
+            parts.reduce(|one, other| one.merge_owned(other))
+        }
         Selector::Before(ms) => {
             Some(within(field::GENERATED_MS, Range { lt: Some(milliseconds(*ms)), ..none() }))
         }

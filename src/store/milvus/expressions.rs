@@ -16,6 +16,11 @@ pub(super) fn expression(selector: &Selector) -> String {
         Selector::Route(name) => marked(Marked::Route, name),
         Selector::Tenant(name) => marked(Marked::Tenant, name),
         Selector::Tag(name) => marked(Marked::Tag, name),
+        Selector::Both(both) => {
+            let parts = [expression(&both.0), expression(&both.1)];
+            let said = parts.iter().filter(|part| !part.is_empty()).map(|part| format!("({part})"));
+            said.collect::<Vec<_>>().join(" and ")
+        }
         Selector::Before(ms) => format!("{} < {}", field::GENERATED_MS, time(ms)),
         Selector::ExpiredAt(ms) => format!("{} <= {}", field::EXPIRES_MS, time(ms)),
     }

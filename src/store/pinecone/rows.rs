@@ -182,6 +182,7 @@ pub(super) fn filter(selector: &Selector) -> Value {
         Selector::Route(name) => json!({"route": {"$eq": name}}),
         Selector::Tenant(name) => json!({"tenant": {"$eq": name}}),
         Selector::Tag(name) => json!({"tags": {"$in": [name]}}),
+        Selector::Both(both) => json!({"$and": [filter(&both.0), filter(&both.1)]}),
         Selector::Before(ms) => json!({"generated_ms": {"$lt": *ms as f64}}),
         Selector::ExpiredAt(ms) => json!({"expires_ms": {"$lte": *ms as f64}}),
     }

@@ -35,9 +35,12 @@ fn values(vector: &Value) -> Vec<f32> {
     numbers.iter().map(|number| number.as_f64().unwrap() as f32).collect()
 }
 
-/// One condition a field, all of them must hold.
+/// One condition a field, or filters that are joined by `$and`; all of them must hold.
 fn matches(metadata: &Value, filter: &Value) -> bool {
     filter.as_object().unwrap().iter().all(|(field, condition)| {
+        if field == "$and" {
+            return condition.as_array().unwrap().iter().all(|one| matches(metadata, one));
+        }
         let (operator, wanted) = condition.as_object().unwrap().iter().next().unwrap();
         let found = &metadata[field];
         let number = || found.as_f64().zip(wanted.as_f64());

@@ -161,6 +161,9 @@ pub(super) fn filter(selector: &Selector) -> Filter {
         Selector::Route(name) => Condition::matches(ROUTE, name.clone()),
         Selector::Tenant(name) => Condition::matches(TENANT, name.clone()),
         Selector::Tag(name) => Condition::matches(TAGS, name.clone()),
+        Selector::Both(both) => {
+            return Filter::must([filter(&both.0).into(), filter(&both.1).into()]);
+        }
         Selector::Before(ms) => {
             Condition::range(GENERATED_MS, Range { lt: before(*ms), ..Range::default() })
         }
