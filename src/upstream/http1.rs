@@ -39,20 +39,26 @@ pub(super) struct Http1 {
     wire: Option<Wire>,
     gate: Gate,
     mover: Mover,
+    /// The pool's epoch in which it was opened.
+    pub(super) epoch: u64,
     /// Times the exchanges one after the other.
     pub(super) watchdog: Watchdog,
 }
 
 impl Http1 {
     /// A connection over a fresh socket. `horizon` is the shortest limit of any exchange.
-    pub(super) async fn new(socket: Socket, horizon: Duration) -> hyper::Result<Box<Self>> {
+    pub(super) async fn new(
+        socket: Socket,
+        horizon: Duration,
+        epoch: u64,
+    ) -> hyper::Result<Box<Self>> {
         let mut builder = http1::Builder::new();
         // The number of headers stays at hyper's 100: setting it moves the parser to the heap.
         builder.max_buf_size(BUFFER_BYTES).max_header_size(HEAD_BYTES);
         let mover = socket.mover();
         let (sender, wire) = builder.handshake(TokioIo::new(socket)).await?;
         let watchdog = Watchdog::new(horizon);
-        Ok(Box::new(Self { sender, wire: Some(wire), gate: Gate::new(), mover, watchdog }))
+        Ok(Box::new(Self { sender, wire: Some(wire), gate: Gate::new(), mover, epoch, watchdog }))
     }
 
     /// Sends `request` and waits for the response head; the body is [`Self::poll_frame`]'s.

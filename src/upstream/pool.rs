@@ -45,6 +45,8 @@ struct Open {
     idle: VecDeque<(Box<Http1>, Instant)>,
     sessions: Vec<(Arc<Session>, Quiet)>,
     opened: u64,
+    /// Counts [`Pool::forget`]: a connection of an earlier epoch is not used for another exchange.
+    epoch: u64,
 }
 
 impl Open {
@@ -122,7 +124,7 @@ impl Pool {
     /// Takes back a connection whose exchange is completely over.
     pub(super) fn put(&self, wire: Box<Http1>) {
         let mut open = self.open.lock();
-        if open.idle.len() < IDLE_MAX {
+        if open.idle.len() < IDLE_MAX && wire.epoch == open.epoch {
             open.idle.push_back((wire, Instant::now()));
         }
     }
@@ -157,9 +159,10 @@ impl Pool {
         drop(closed);
     }
 
-    /// Lets go of all connections; exchanges that run keep theirs to their end.
+    /// Lets go of all connections; exchanges that run keep theirs to their end, and no longer.
     pub(super) fn forget(&self) {
         let mut open = self.open.lock();
+        open.epoch += 1;
         let forgotten = (std::mem::take(&mut open.idle), std::mem::take(&mut open.sessions));
         drop(open);
         drop(forgotten);
@@ -239,15 +242,19 @@ impl Pool {
 
     async fn open(&self) -> Result<Taken, Fault> {
         let began = Instant::now();
-        let (protocol, link) = match self.dial().await? {
+        let epoch = self.open.lock().epoch;
+        let dialed = self.dial_in(epoch).await?;
+        let mut open = self.open.lock();
+        let (protocol, link) = match dialed {
             Dialed::Http1(wire) => (Protocol::Http1, Link::Http1(wire)),
             Dialed::Http2(session) => {
                 let stream = session.stream();
-                self.open.lock().sessions.push((session, None));
+                if open.epoch == epoch {
+                    open.sessions.push((session, None));
+                }
                 (Protocol::Http2, Link::Http2(stream))
             }
         };
-        let mut open = self.open.lock();
         open.speaks = Some(protocol);
         open.opened += 1;
         drop(open);
@@ -274,10 +281,17 @@ impl Pool {
 
     /// Opens a connection that the pool does not know.
     pub(super) async fn dial(&self) -> Result<Dialed, Fault> {
+        let epoch = self.open.lock().epoch;
+        self.dial_in(epoch).await
+    }
+
+    async fn dial_in(&self, epoch: u64) -> Result<Dialed, Fault> {
         let (socket, protocol) = self.address.connect().await?;
         let gone = |error: hyper::Error| self.address.peer.gone(&error);
         Ok(match protocol {
-            Protocol::Http1 => Dialed::Http1(Http1::new(socket, self.horizon).await.map_err(gone)?),
+            Protocol::Http1 => {
+                Dialed::Http1(Http1::new(socket, self.horizon, epoch).await.map_err(gone)?)
+            }
             Protocol::Http2 => Dialed::Http2(Session::new(socket).await.map_err(gone)?),
         })
     }

@@ -7,7 +7,7 @@ use futures_util::stream;
 use http::{Method, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
-use tokio::{join, time::timeout};
+use tokio::{join, sync::Notify, time::timeout};
 
 use super::{
     collect, config, head, open,
@@ -395,4 +395,31 @@ async fn the_longest_route_of_whole_segments_wins() {
         assert_eq!(all.route(path, &none, None).unwrap().name(), name, "{path}");
     }
     assert!(all.route("*", &none, None).is_none());
+}
+
+/// As it happens when a client certificate was exchanged under steady load.
+#[tokio::test]
+async fn a_connection_that_was_in_use_when_all_were_let_go_serves_no_other_exchange() {
+    let origin = Origin::bind().await;
+    let (_all, upstream) = open(&config(&[origin.url()]));
+    let let_go = Notify::new();
+    let serve = async {
+        let mut first = origin.accept().await;
+        first.request().await;
+        first.say("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n").await;
+        let_go.notified().await;
+        first.say("one").await;
+        let mut second = origin.accept().await;
+        second.request().await;
+        second.answer("two").await;
+    };
+    let ask = async {
+        let reply = post(&upstream, "x").await.unwrap();
+        upstream.replicas[0].pool.forget();
+        let_go.notify_one();
+        assert_eq!(text(reply).await, "one");
+        assert_eq!(text(post(&upstream, "x").await.unwrap()).await, "two");
+    };
+    join!(serve, ask);
+    assert_eq!(upstream.report()[0].connections_opened, 2);
 }
