@@ -46,6 +46,9 @@ struct Args {
     /// int8 candidates instead of full vectors.
     #[arg(long)]
     int8: bool,
+    /// One bit a number instead.
+    #[arg(long, conflicts_with = "int8")]
+    binary: bool,
     #[arg(long, default_value_t = 2_000)]
     searches: u64,
     /// Of them compared with an exact search.
@@ -78,8 +81,12 @@ async fn main() {
     let temporary = tempfile::tempdir().unwrap();
     let dir = args.dir.clone().unwrap_or_else(|| temporary.path().to_owned());
     let (before, load) = (memory(), std::fs::read_to_string("/proc/loadavg").unwrap_or_default());
-    let what = if args.int8 { "int8" } else { "float32" };
-    println!("{} entries, {what}, payload {} bytes, load {load}", args.entries, args.payload);
+    println!(
+        "{} entries, candidates {:?}, payload {} bytes, load {load}",
+        args.entries,
+        quantization(&args),
+        args.payload
+    );
 
     let store = open(&args, &dir).await;
     let started = Instant::now();
@@ -115,6 +122,14 @@ async fn main() {
     }
 }
 
+const fn quantization(args: &Args) -> Quantization {
+    match (args.int8, args.binary) {
+        (true, _) => Quantization::Int8,
+        (_, true) => Quantization::Binary,
+        _ => Quantization::None,
+    }
+}
+
 const fn is_embedded(args: &Args) -> bool {
     args.milvus.is_none() && args.qdrant.is_none()
 }
@@ -126,7 +141,7 @@ async fn open(args: &Args, dir: &std::path::Path) -> Arc<dyn VectorStore> {
         dimension: DIMENSION,
         window_tokens: 256,
     };
-    let quantization = if args.int8 { Quantization::Int8 } else { Quantization::None };
+    let quantization = quantization(args);
     let at = |url: &str| Address {
         url: url.to_owned(),
         api_key: None,

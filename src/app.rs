@@ -17,6 +17,7 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use tokio::{
     net::TcpListener,
+    runtime::Handle,
     signal::unix::{Signal, SignalKind, signal},
     task::JoinHandle,
 };
@@ -104,6 +105,8 @@ pub async fn run(config: Config, reread: Reread, dropped: Dropped) -> Result<(),
         tally: front.tally(),
         tls: front.tls(),
         reloader: reloader.clone(),
+        lanes: lanes.clone(),
+        runtime: Handle::current(),
     });
     let admin_stop = CancellationToken::new();
     let token = config.admin.token.as_deref();

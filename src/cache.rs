@@ -396,7 +396,10 @@ impl Cache {
             writer.flush().await?;
         }
         match &self.replicas {
-            Some(replicas) => replicas.publish().await,
+            Some(replicas) => {
+                replicas.tell_lessons().await?;
+                replicas.publish().await
+            }
             None => Ok(()),
         }
     }

@@ -17,12 +17,15 @@ mod reading;
 mod replay;
 mod report;
 mod routing;
+mod several;
 mod upgrade;
 
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use http::{Request, Response, request::Parts};
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 
@@ -119,37 +122,48 @@ impl Handler for Doorman {
 
     async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Response<Body> {
         let house = &self.0.load_full();
-        let (mut parts, incoming) = request.into_parts();
-        let request_id = house.observer.request_id(&parts.headers);
-        let mut record = house.observer.begin(request_id);
-        record.method = parts.method.clone();
-        record.path = parts.uri.path().to_owned();
-        record.trace(&mut parts.headers);
-        let admitted = house.admission.admit();
-        let told = match &admitted {
-            Ok(_) => story(house, peer, &mut parts, incoming, &mut record).await,
-            Err(fault) => Err(fault.clone()),
-        };
-        if house.config.cache.replay == Replay::Paced {
-            let left = record.upstream_saved.saturating_sub(record.stages.elapsed());
-            tokio::time::sleep(left).await;
+        let (parts, incoming) = request.into_parts();
+        if let Some(dialect) = several::carried(house, &parts) {
+            return several::serve(self.0.clone(), peer, parts, incoming, dialect);
         }
-        let response = told.unwrap_or_else(|fault| {
-            record.outcome = Outcome::Error;
-            record.fault = Some(fault.kind);
-            if grpc::is_call(&parts.headers) {
-                return report::grpc_refusal(&fault);
-            }
-            report::refusal(&fault, dialect_of(house, &parts).as_deref(), &record)
-        });
-        let (mut head, body) = response.into_parts();
-        report::sign(&mut head.headers, &record);
-        if let Some(standing) = parts.extensions.get::<Standing>() {
-            standing.tell(&mut head.headers);
-        }
-        record.head(head.status);
-        Response::from_parts(head, body.holding(record, admitted.ok()))
+        exchange(house, peer, parts, Sent::Left(incoming)).await
     }
+}
+
+/// A request's body: on its way, or here.
+type Sent = Either<Incoming, Full<Bytes>>;
+
+/// One request and its answer, recorded and counted.
+async fn exchange(house: &Arc<House>, peer: Peer, mut parts: Parts, sent: Sent) -> Response<Body> {
+    let request_id = house.observer.request_id(&parts.headers);
+    let mut record = house.observer.begin(request_id);
+    record.method = parts.method.clone();
+    record.path = parts.uri.path().to_owned();
+    record.trace(&mut parts.headers);
+    let admitted = house.admission.admit();
+    let told = match &admitted {
+        Ok(_) => story(house, peer, &mut parts, sent, &mut record).await,
+        Err(fault) => Err(fault.clone()),
+    };
+    if house.config.cache.replay == Replay::Paced {
+        let left = record.upstream_saved.saturating_sub(record.stages.elapsed());
+        tokio::time::sleep(left).await;
+    }
+    let response = told.unwrap_or_else(|fault| {
+        record.outcome = Outcome::Error;
+        record.fault = Some(fault.kind);
+        if grpc::is_call(&parts.headers) {
+            return report::grpc_refusal(&fault);
+        }
+        report::refusal(&fault, dialect_of(house, &parts).as_deref(), &record)
+    });
+    let (mut head, body) = response.into_parts();
+    report::sign(&mut head.headers, &record);
+    if let Some(standing) = parts.extensions.get::<Standing>() {
+        standing.tell(&mut head.headers);
+    }
+    record.head(head.status);
+    Response::from_parts(head, body.holding(record, admitted.ok()))
 }
 
 /// Everything that is decided about a request before its answer flows.
@@ -157,7 +171,7 @@ async fn story(
     house: &Arc<House>,
     peer: Peer,
     parts: &mut Parts,
-    incoming: Incoming,
+    sent: Sent,
     record: &mut RecordGuard,
 ) -> Result<Response<Body>, Fault> {
     let wish = upgrade::Wish::of(parts);
@@ -169,20 +183,20 @@ async fn story(
     }
     let (scope, dialect) = match cacheable(house, upstream, parts) {
         Ok(known) => known,
-        Err(reason) => return pass_through(house, upstream, parts, incoming, reason, record).await,
+        Err(reason) => return pass_through(house, upstream, parts, sent, reason, record).await,
     };
     record.tenant = Some(scope.tenant());
     let control = match terms(house, &scope, parts) {
         Ok(control) => control,
         Err(fault) => {
-            leave(&parts.headers, incoming).await;
+            leave(&parts.headers, sent).await;
             return Err(fault);
         }
     };
 
     record.stages.restart_lap();
     let limits = BodyLimits::from(&house.config.limits);
-    let (body, reserved) = read_whole(&parts.headers, incoming, limits, &house.bodies).await?;
+    let (body, reserved) = read_whole(&parts.headers, sent, limits, &house.bodies).await?;
     record.bytes_in = body.len() as u64;
     record.stages.lap(Stage::Read);
 
@@ -190,9 +204,9 @@ async fn story(
         Ok(prompt) => prompt,
         Err(why) => return forward(house, upstream, parts, body, why.into(), record).await,
     };
-    let asked = upstream;
+    let by_path = upstream;
     let upstream = &routing::route(house, parts, Some(&prompt.model))?;
-    if !Arc::ptr_eq(asked, upstream) {
+    if !Arc::ptr_eq(by_path, upstream) {
         routing::note(house, upstream, parts, record);
     }
     let (body, prompt) = renamed(house, upstream, &*dialect, parts, (body, prompt));

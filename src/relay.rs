@@ -16,6 +16,7 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::mpsc;
 
 use self::paced::Paced;
 use crate::{
@@ -52,9 +53,20 @@ enum Source<H> {
     Direct(Box<ReplyBody>),
     /// Everything is here, and let go piece by piece.
     Paced(Paced),
+    /// Answers of several exchanges.
+    Merged(mpsc::Receiver<Piece>),
     /// The dialect's word for a failed stream was sent; now the connection is broken off.
     Broken(Fault),
     Over,
+}
+
+/// What several exchanges put together.
+#[derive(Debug)]
+pub enum Piece {
+    /// A whole message of one of them.
+    Data(Bytes),
+    /// There are no more, and these trailers say how it ended.
+    End(HeaderMap),
 }
 
 /// A place in a running answer.
@@ -90,6 +102,11 @@ impl<H> Body<H> {
     /// An upstream's body, untouched.
     pub fn direct(body: ReplyBody) -> Self {
         Self::of(Source::Direct(Box::new(body)))
+    }
+
+    /// A body of what several exchanges have to say. Dropping it tells them that nobody listens.
+    pub fn merged(pieces: mpsc::Receiver<Piece>) -> Self {
+        Self::of(Source::Merged(pieces))
     }
 
     fn of(source: Source<H>) -> Self {
@@ -218,6 +235,14 @@ impl<H: Send + Sync + 'static> HttpBody for Body<H> {
                 Some(Err(fault)) => body.fail(fault),
                 None => body.complete(),
             },
+            Source::Merged(pieces) => match ready!(pieces.poll_recv(context)) {
+                Some(Piece::Data(bytes)) => body.deliver(bytes),
+                Some(Piece::End(trailers)) => {
+                    body.trailers = Some(trailers);
+                    body.complete()
+                }
+                None => body.fail(Fault::new(Kind::Internal, "nobody ended this call")),
+            },
             Source::Broken(fault) => {
                 let fault = fault.clone();
                 body.source = Source::Over;
@@ -236,7 +261,7 @@ impl<H: Send + Sync + 'static> HttpBody for Body<H> {
             Source::Paced(paced) => paced.left() == 0,
             Source::Direct(body) => body.is_end_stream(),
             Source::Over => true,
-            Source::Flight(_) | Source::Broken(_) => false,
+            Source::Flight(_) | Source::Merged(_) | Source::Broken(_) => false,
         }
     }
 
@@ -250,7 +275,7 @@ impl<H: Send + Sync + 'static> HttpBody for Body<H> {
             Source::Paced(paced) => SizeHint::with_exact(paced.left()),
             Source::Direct(body) => body.size_hint(),
             Source::Over => SizeHint::with_exact(0),
-            Source::Flight(_) | Source::Broken(_) => SizeHint::default(),
+            Source::Flight(_) | Source::Merged(_) | Source::Broken(_) => SizeHint::default(),
         }
     }
 }
@@ -263,7 +288,7 @@ impl<H> Drop for Body<H> {
             Source::Paced(paced) => paced.left() == 0,
             Source::Direct(body) => body.is_end_stream(),
             Source::Flight(place) => place.left == Some(0),
-            Source::Broken(_) | Source::Over => false,
+            Source::Merged(_) | Source::Broken(_) | Source::Over => false,
         };
         if empty {
             self.settle();

@@ -193,6 +193,19 @@ pub enum Quantization {
     None,
     /// One byte a number.
     Int8,
+    /// One bit a number: for vectors of a thousand numbers and more, whose signs say enough.
+    Binary,
+}
+
+impl Quantization {
+    /// Candidates that are looked at again in full for each one that is wanted.
+    const fn oversampling(self) -> Option<f64> {
+        match self {
+            Self::None => None,
+            Self::Int8 => Some(3.0),
+            Self::Binary => Some(16.0),
+        }
+    }
 }
 
 /// What a store says of itself, for `/readyz?verbose`, metrics and the dashboard.

@@ -298,6 +298,16 @@ pub fn reshaped(
     Some(reshaped)
 }
 
+/// What is to be known of a call that carries many requests, each a gRPC message, whose answers go back
+/// over the same call.
+pub trait Many {
+    /// Must this one wait for the answers of all before it?
+    fn waits(&self, asked: Call<'_>) -> bool;
+
+    /// A message that answers the same request of anybody, as an answer to this one.
+    fn readdressed(&self, asked: &[u8], answer: Bytes) -> Bytes;
+}
+
 /// One API.
 pub trait Dialect: Send + Sync + 'static {
     /// Stable name for keys, logs and metrics.
@@ -347,6 +357,11 @@ pub trait Dialect: Send + Sync + 'static {
     /// that were not known, if there were any.
     fn together(&self, items: &[Bytes], asked: Option<&[u8]>) -> Option<Bytes> {
         let _ = (items, asked);
+        None
+    }
+
+    /// For a dialect whose calls carry many requests, of which [`Self::read`] reads one.
+    fn many(&self) -> Option<&dyn Many> {
         None
     }
 

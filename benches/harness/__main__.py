@@ -34,7 +34,6 @@ def main():
         if options.peers:
             results["streams"] = streams.measure(running)
             results["replay"] = replay.measure(running)
-        results["embedding"] = whole.embedding_alone()
     finally:
         running.stop()
         shutil.rmtree(work, ignore_errors=True)

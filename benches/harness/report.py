@@ -6,6 +6,8 @@ import os
 import platform
 import statistics
 
+import whole
+
 
 def markdown(results, options):
     lines = [
@@ -13,15 +15,15 @@ def markdown(results, options):
         f"{platform.machine()}, {os.cpu_count()} cores, {options.rounds} interleaved rounds of {options.seconds} s;"
         " load generator, proxies and origin on the same machine; 66-byte prompt body, 616-byte answer, HTTP/1.1,"
         " keep-alive, access log off", ""]
-    lines += whole(results["whole"])
-    lines += embedding(results)
+    lines += answers(results["whole"])
+    lines += embedding(results["whole"])
     if "streams" in results:
         lines += streams(results["streams"])
         lines += replays(results["replay"])
     return "\n".join(lines) + "\n"
 
 
-def whole(results):
+def answers(results):
     cases = results["cases"]
     nginx = cases["nginx proxy_pass"]
     base_rate, base_p50, base_p99 = (statistics.median(nginx[key]) for key in ("rate", "p50", "p99"))
@@ -43,11 +45,12 @@ def whole(results):
 
 
 def embedding(results):
-    lines = ["", "The embedding alone (one thread, no HTTP), tokens: p50 / p99 us"]
-    for tokens, (p50, p99) in results["embedding"].items():
-        lines.append(f"- {tokens}: {p50:,} / {p99:,}")
+    lines = ["", "The embedding alone (one thread, no HTTP), in the same rounds, tokens: p50 / p99 us"]
+    for tokens, spans in results["embedding_us"].items():
+        p50 = statistics.median(spans["p50"])
+        lines.append(f"- {tokens}: {spread(spans['p50'])} / {statistics.median(spans['p99']):,.0f}")
         if tokens == "9":
-            hit = statistics.median(results["whole"]["cases"]["Reprise, semantic hit"]["p50"])
+            hit = statistics.median(results["cases"][whole.SEMANTIC]["p50"])
             lines.append(f"  - a semantic hit of that prompt over HTTP: {hit:,.0f} = {hit / p50:.2f} x")
     return lines
 

@@ -15,6 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 LOAD, PEERS, TOOLS = ROOT / "benches/load", ROOT / "benches/peers", ROOT / ".tools/peers"
 PATH = "/v1/chat/completions"
 ORIGIN, PROXY, TLS, ADMIN = 9301, 9310, 9312, 9311
+FORGETFUL, FORGETFUL_ADMIN = 9314, 9315  # embeds each question, however often it comes
 PORTKEY = {"x-portkey-provider": "openai", "x-portkey-custom-host": f"http://127.0.0.1:{ORIGIN}/v1"}
 
 
@@ -119,6 +120,25 @@ class Running:
         for port in (9304, 9305, 9306, 9330):
             wait(f"http://127.0.0.1:{port}/")
         wait("http://127.0.0.1:9320/health/liveliness", seconds=120)
+
+    def settle(self, patience=120):
+        """Until what was started has no work left: writes, indexes."""
+        before = self.cpu()
+        for _ in range(patience):
+            time.sleep(1)
+            now = self.cpu()
+            if now - before < 0.03:
+                return
+            before = now
+        sys.exit("scripts/bench: something goes on working without requests")
+
+    def cpu(self):
+        """Seconds of processor time that all children have used."""
+        ticks = 0
+        for child in self.children:
+            fields = pathlib.Path(f"/proc/{child.pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def stop(self):
         for child in self.children:

@@ -8,9 +8,11 @@ import sys
 import time
 import urllib.request
 
-from systems import ADMIN, LOAD, ORIGIN, PATH, PORTKEY, PROXY, ROOT, TLS, ask, need
+from systems import (
+    ADMIN, FORGETFUL, FORGETFUL_ADMIN, LOAD, ORIGIN, PATH, PORTKEY, PROXY, ROOT, TLS, ask, need)
 
 QUESTION, REWORDED = "What is the capital of France?", "What is the capital city of France?"
+SEMANTIC = "Reprise, semantic hit"
 CASES = [  # name, URL, CASE of request.lua
     ("direct to the origin", f"http://127.0.0.1:{ORIGIN}", "exact"),
     ("nginx return 200", "http://127.0.0.1:9303", "exact"),
@@ -18,8 +20,10 @@ CASES = [  # name, URL, CASE of request.lua
     ("Reprise, pass-through", f"http://127.0.0.1:{PROXY}", "off"),
     ("Reprise, miss", f"http://127.0.0.1:{PROXY}", "miss"),
     ("Reprise, exact hit", f"http://127.0.0.1:{PROXY}", "exact"),
-    ("Reprise, semantic hit", f"http://127.0.0.1:{PROXY}", "semantic"),
+    (SEMANTIC, f"http://127.0.0.1:{FORGETFUL}", "semantic"),
+    ("Reprise, semantic hit, vector remembered", f"http://127.0.0.1:{PROXY}", "semantic"),
 ]
+ADMINS = {f":{PROXY}": ADMIN, f":{FORGETFUL}": FORGETFUL_ADMIN}
 PEER_CASES = [
     ("nginx proxy_cache hit", "http://127.0.0.1:9304", "exact"),
     ("haproxy", "http://127.0.0.1:9305", "exact"),
@@ -38,40 +42,46 @@ def measure(running, options):
     need("nginx", "nginx-light")
     need("wrk", "wrk")
     running.nginx()
-    running.reprise("reprise", f"http://127.0.0.1:{ORIGIN}", PROXY, ADMIN,
-                    REPRISE__CACHE__MAX_BYTES="64MiB", REPRISE__LISTEN__HTTPS=f"127.0.0.1:{TLS}",
-                    REPRISE__TLS__SELF_SIGNED="true",
-                    # An audited hit is stored under its own words too: the next would be exact.
-                    REPRISE__CACHE__SEMANTIC__AUDIT="0")
+    # An audited hit is stored under its own words too: the next would be exact.
+    same = {"REPRISE__CACHE__MAX_BYTES": "64MiB", "REPRISE__CACHE__SEMANTIC__AUDIT": "0"}
+    running.reprise("reprise", f"http://127.0.0.1:{ORIGIN}", PROXY, ADMIN, **same,
+                    REPRISE__LISTEN__HTTPS=f"127.0.0.1:{TLS}", REPRISE__TLS__SELF_SIGNED="true")
+    running.reprise("forgetful", f"http://127.0.0.1:{ORIGIN}", FORGETFUL, FORGETFUL_ADMIN, **same,
+                    REPRISE__CACHE__SEMANTIC__VECTORS_BYTES="0B")
     if options.peers:
         running.peers()
         ask(9304, QUESTION), ask(9320, QUESTION), ask(9330, QUESTION, PORTKEY)
-    warm()
+    for port in (PROXY, FORGETFUL):
+        warm(port)
     cases = CASES + (PEER_CASES if options.peers else [])
     results = {name: {"rate": [], "p50": [], "p99": []} for name, *_ in cases}
-    budget = {}
+    budget, alone = {}, {}
     for _ in range(options.rounds):
+        running.settle()
+        embedding_alone(alone)
         for name, url, case in cases:
             result = results[name]
             headers = PORTKEY if "Portkey" in name else {}
-            result["rate"].append(wrk(url, case, 32, options.seconds, headers)[0])
-            before = stages() if url.endswith(str(PROXY)) else None
+            running.settle()
+            admin = next((admin for port, admin in ADMINS.items() if url.endswith(port)), None)
+            before = stages(admin) if admin else None
             _, p50, p99 = wrk(url, case, 1, options.seconds, headers)
             result["p50"].append(p50)
             result["p99"].append(p99)
-            if before:
-                budget[name] = mean_stages(before, stages())
+            if admin:
+                budget[name] = mean_stages(before, stages(admin))
+            result["rate"].append(wrk(url, case, 32, options.seconds, headers)[0])
         if options.peers:
             for name, url in H2_CASES:
                 results.setdefault(name, {"rate": []})["rate"].append(h2load(url, options.seconds, running.work))
-    return {"cases": results, "budget_us": budget}
+    return {"cases": results, "budget_us": budget, "embedding_us": alone}
 
 
-def warm():
+def warm(port):
     """Stores the answer and waits until another wording of its question is a hit."""
-    ask(PROXY, QUESTION)
+    ask(port, QUESTION)
     for _ in range(100):
-        if ask(PROXY, REWORDED).get("x-reprise-similarity"):
+        if ask(port, REWORDED).get("x-reprise-similarity"):
             return
         time.sleep(0.05)
     sys.exit("scripts/bench: the paraphrase is no semantic hit: is assets/ complete?")
@@ -101,9 +111,9 @@ def h2load(url, seconds, work):
     return float(re.search(r"([\d.]+) req/s", told).group(1))
 
 
-def stages():
+def stages(admin):
     """Sum and count of each stage from the proxy's own histograms."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{ADMIN}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=5) as answer:
         text = answer.read().decode()
     sums, counts = {}, {}
     for line in text.splitlines():
@@ -120,10 +130,13 @@ def mean_stages(before, after):
         for stage, count in after[1].items() if count > before[1].get(stage, 0)}
 
 
-def embedding_alone():
-    """Microseconds of the bare embedding by tokens: {tokens: (p50, p99)}."""
+def embedding_alone(into):
+    """Adds microseconds of the bare embedding: {tokens: {"p50": [...], "p99": [...]}}."""
     told = subprocess.run(
         ["cargo", "bench", "--locked", "--quiet", "--bench", "embedding"],
         cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    lines = (line.split() for line in told.splitlines())
-    return {tokens: (int(p50), int(p99)) for tokens, p50, p99 in lines}
+    for line in told.splitlines():
+        tokens, p50, p99 = line.split()
+        one = into.setdefault(tokens, {"p50": [], "p99": []})
+        one["p50"].append(int(p50))
+        one["p99"].append(int(p99))

@@ -9,23 +9,19 @@ if case == "off" then headers["x-reprise-mode"] = "off" end
 -- more of them, one a line
 for name, value in (os.getenv("HEADERS") or ""):gmatch("([^\n:]+): ([^\n]+)") do headers[name] = value end
 local path = "/v1/chat/completions"
-local function body(prompt)
-  -- misses fill a partition of their own: a hit's search is measured beside few neighbours
-  local model = case == "miss" and "other" or "m"
+local function body(prompt, model)
   return '{"model":"' .. model .. '","messages":[{"role":"user","content":"' .. prompt .. '"}]}'
 end
 local fixed = { exact = "What is the capital of France?", off = "What is the capital of France?",
                 semantic = "What is the capital city of France?" }
-local seed, count = os.time() % 1000000, 0
-local threads = 0
-function setup(thread) thread:set("id", threads); threads = threads + 1 end
+local seed, count = os.time(), 0
 request = function()
-  local prompt = fixed[case]
-  if not prompt then
-    count = count + 1
-    prompt = "Question " .. seed .. "-" .. id .. "-" .. count .. ": how far is it?"
-  end
-  return wrk.format("POST", path, headers, body(prompt))
+  if case ~= "miss" then return wrk.format("POST", path, headers, body(fixed[case], "m")) end
+  count = count + 1
+  -- About as long as the other prompts; another number is another question. A hundred share a partition, which
+  -- is none of the hits': a search is measured beside few neighbours.
+  local model = "m" .. seed .. "-" .. math.floor(count / 100)
+  return wrk.format("POST", path, headers, body("How far is " .. 10000 + count .. " km?", model))
 end
 done = function(summary, latency, requests)
   local bad = summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.timeout

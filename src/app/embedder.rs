@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::open::local;
+use super::open;
 use crate::{
     config::{Embed, EmbedKind},
     embed::{
-        Embedder,
+        Embedder, Identity, local,
         remote::{Api, Remote, RemoteOptions},
     },
 };
@@ -19,7 +19,7 @@ pub(super) async fn open(config: &Embed) -> Result<Arc<dyn Embedder>, String> {
     let api = match config.kind {
         EmbedKind::OpenAi => Api::OpenAi,
         EmbedKind::Tei => Api::Tei,
-        EmbedKind::Local => return local(config).await,
+        EmbedKind::Local => return open::local(config).await,
     };
     let options = RemoteOptions {
         api,
@@ -32,4 +32,13 @@ pub(super) async fn open(config: &Embed) -> Result<Arc<dyn Embedder>, String> {
     };
     let remote = Remote::open(options).await.map_err(|error| error.to_string())?;
     Ok(Arc::new(remote))
+}
+
+/// What [`open`] will find the embedder's identity to be, where that is told by files here.
+pub(super) async fn foresee(config: &Embed) -> Option<Identity> {
+    if config.kind != EmbedKind::Local {
+        return None;
+    }
+    let model = config.model.clone();
+    tokio::task::spawn_blocking(move || local::foresee(&model)).await.ok().flatten()
 }

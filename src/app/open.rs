@@ -13,7 +13,7 @@ use crate::{
     },
     config::{Config, Policy, StoreKind},
     embed::{
-        Embedder,
+        Embedder, Identity,
         counted::Counted,
         local::{Local, LocalOptions},
     },
@@ -149,7 +149,8 @@ pub(super) fn tenant_key_of(config: &Config) -> Result<[u8; 32], StartFault> {
 
 type Tiers = (Option<Arc<dyn Embedder>>, Option<Arc<dyn VectorStore>>);
 
-/// The embedder and the store. Loading a model is blocking work of a quarter of a second.
+/// The embedder and the store, which load side by side where the model's files tell what the store's
+/// collection is named by.
 async fn tiers(config: &Config, health: &Arc<Health>) -> Tiers {
     let wanted = config.cache.enabled && config.store.kind != StoreKind::Off;
     if !wanted {
@@ -158,13 +159,15 @@ async fn tiers(config: &Config, health: &Arc<Health>) -> Tiers {
     health.set("embedder", Part::Starting);
     health.set("store", Part::Starting);
     let begun = Instant::now();
-    let embedder = match embedder::open(&config.embed).await {
+    let (embedder, ahead) = tokio::join!(embedder::open(&config.embed), opened_ahead(config));
+    let embedder = match embedder {
         Ok(embedder) => embedder,
         Err(reason) => {
             // Without a model's identity a collection has no name: the store stays closed too.
             tracing::error!(%reason, "no embedder: serving from memory, exact repeats only");
             health.set("embedder", Part::Degraded(reason));
             health.set("store", Part::Degraded("needs the embedder's identity".into()));
+            close(ahead).await;
             return (None, None);
         }
     };
@@ -177,10 +180,23 @@ async fn tiers(config: &Config, health: &Arc<Health>) -> Tiers {
         took = ?begun.elapsed(),
         "embedder warm"
     );
-    match store::open(&config.store, identity).await {
+    let store = match ahead {
+        Some((foreseen, store)) if foreseen == identity => store,
+        other => {
+            close(other).await;
+            store::open(&config.store, identity).await
+        }
+    };
+    match store {
         Ok(store) => {
             let report = store.report();
-            tracing::info!(collection = report.collection, records = report.records, "store open");
+            let took = begun.elapsed();
+            tracing::info!(
+                collection = report.collection,
+                records = report.records,
+                ?took,
+                "store open"
+            );
             let watched = store.clone();
             health.watch("store", move || match watched.report().trouble {
                 None => Part::Ok,
@@ -196,7 +212,22 @@ async fn tiers(config: &Config, health: &Arc<Health>) -> Tiers {
     }
 }
 
-/// The model in this process. Loading it is blocking work of a quarter of a second.
+/// A store, and the identity that it was opened by before the embedder told its own.
+type Ahead = Option<(Identity, Result<Arc<dyn VectorStore>, String>)>;
+
+async fn opened_ahead(config: &Config) -> Ahead {
+    let identity = embedder::foresee(&config.embed).await?;
+    let store = store::open(&config.store, identity.clone()).await;
+    Some((identity, store))
+}
+
+/// An embedded store's lock is free when this returns.
+async fn close(ahead: Ahead) {
+    // A store that cannot be closed has said so.
+    let _ = tokio::task::spawn_blocking(move || drop(ahead)).await;
+}
+
+/// The model in this process. Loading it is blocking work.
 pub(super) async fn local(config: &crate::config::Embed) -> Result<Arc<dyn Embedder>, String> {
     let options = LocalOptions {
         model: config.model.clone(),

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use arc_swap::{ArcSwap, Guard};
 use futures_util::future::BoxFuture;
+use tokio::runtime::Handle;
 
 use super::{explain::explain, reload::Reloader};
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
     embed::{Embedder, counted::Counted},
     exchange::House,
     fault::Fault,
-    front::{Tally, tls::ServerTls},
+    front::{Tally, lanes::Lanes, tls::ServerTls},
     observe::{
         EmbedReport, FlightReport, FrontReport, MemoryReport, ReplicaReport, SemanticReport,
         Sources, UpstreamReport, WritesReport, log::Dropped,
@@ -32,6 +33,9 @@ pub(super) struct Reports {
     pub(super) tally: Arc<Tally>,
     pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) reloader: Arc<Reloader>,
+    pub(super) lanes: Arc<Lanes>,
+    /// The runtime of everything that no lane does.
+    pub(super) runtime: Handle,
 }
 
 impl Reports {
@@ -148,6 +152,7 @@ impl Sources for Reports {
             stalls_total: self.tally.stalls(),
             requests: self.house().admission.in_flight() as u64,
             bodies_bytes: self.house().bodies.taken() as u64,
+            tasks: (self.lanes.tasks() + self.runtime.metrics().num_alive_tasks()) as u64,
             certificates: tls.map_or([0; 2], |tls| [tls.done(), tls.failed()]),
             configurations: [reloads, reloads_refused],
         }

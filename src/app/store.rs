@@ -106,11 +106,13 @@ async fn shielded<R: Remote>(
     let limits = Limits { lookup: config.timeout.get(), in_flight: config.in_flight };
     let told = |fault: StoreFault| fault.to_string();
     let shared = open(&address, Collection::meta(&config.prefix)).map_err(told)?;
-    let shared = Shield::new(shared, Limits { lookup: META_TIME, ..limits }, None);
-    let meta = Meta::new(Arc::new(shared));
+    let shared = Arc::new(Shield::new(shared, Limits { lookup: META_TIME, ..limits }, None));
+    let meta = Meta::new(shared.clone());
     let answers = open(&address, collection).map_err(told)?;
     let store = Shield::new(answers, limits, Some(meta));
-    if !store.ready(PATIENCE).await {
+    // Shared records too: nothing is served by meaning before the marks of others have been read.
+    let (answers, _) = tokio::join!(store.ready(PATIENCE), shared.ready(PATIENCE));
+    if !answers {
         let trouble = store.report().trouble.unwrap_or_default();
         tracing::warn!(trouble, url = address.url, "the store does not answer yet");
     }

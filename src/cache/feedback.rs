@@ -77,7 +77,13 @@ impl Cache {
         let namespace = self.namespaces.of(&entry.tenant, &entry.model);
         if mark == Mark::Right {
             if let Some(decision) = self.served.by_answer.get(&answer) {
-                namespace.lock().hear(&decision, true);
+                let mut space = namespace.lock();
+                space.hear(&decision, true);
+                let lessons = space.untold();
+                drop(space);
+                if let Some(replicas) = &self.replicas {
+                    replicas.teach(&entry.tenant, &entry.model, lessons);
+                }
             }
             return Ok(Some(0));
         }

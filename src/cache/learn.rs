@@ -86,8 +86,11 @@ impl Cache {
         space.back(own, who);
         let agreeing = found.iter().filter(|(_, said)| *said == Agreement::Same);
         agreeing.for_each(|(answer, _)| space.back(*answer, who));
-        let after = space.trust();
+        let (after, lessons) = (space.trust(), space.untold());
         drop(space);
+        if let Some(replicas) = &self.replicas {
+            replicas.teach(&heard.key.tenant, heard.model, lessons);
+        }
         if before != after {
             told(after, heard);
         }

@@ -1,15 +1,20 @@
 //! What replicas on one store tell each other of what they learned: which answers were marked as wrong,
-//! within two seconds; and all the rest to one that begins, so that it need not begin at nothing.
+//! within two seconds; each label, within ten; and all the rest to one that begins, so that it need not
+//! begin at nothing.
 //!
-//! After that each learns by itself from its own share of the traffic. The store keeps what the most
-//! experienced of them knew of a namespace.
+//! The store keeps what the most experienced of them knew of a namespace. Who begins takes that over and
+//! hears what is taught from then on: a label is counted by everybody once, or, taught in the minute
+//! before, by him not at all.
+
+mod lessons;
 
 use std::{collections::HashSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
 
-use super::{entry::now_ms, namespaces::Namespaces};
+use self::lessons::Lessons;
+use super::{entry::now_ms, namespaces::Namespaces, verdict::Lesson};
 use crate::store::{
     EntryId, StoreFault,
     meta::{Meta, Shared},
@@ -55,6 +60,7 @@ pub(super) struct Replicas {
     meta: Meta,
     namespaces: Arc<Namespaces>,
     heard: Mutex<HashSet<EntryId>>,
+    lessons: Lessons,
     begun: watch::Sender<Begun>,
 }
 
@@ -70,7 +76,8 @@ enum Begun {
 
 impl Replicas {
     pub(super) fn new(meta: Meta, namespaces: Arc<Namespaces>) -> Self {
-        Self { meta, namespaces, heard: Mutex::default(), begun: watch::Sender::new(Begun::Not) }
+        let (heard, lessons) = (Mutex::default(), Lessons::default());
+        Self { meta, namespaces, heard, lessons, begun: watch::Sender::new(Begun::Not) }
     }
 
     /// Tells all others that these answers are wrong.
@@ -86,7 +93,7 @@ impl Replicas {
         let Some(first) = answers.first() else { return Ok(()) };
         let marked =
             Marked { tenant: tenant.into(), model: model.into(), answers: answers.to_vec() };
-        let id = self.write(MARKS, &first.to_string(), &marked, MARK_LIFE_MS).await?;
+        let id = write(&self.meta, MARKS, &first.to_string(), &marked, MARK_LIFE_MS).await?;
         self.heard.lock().await.insert(id);
         Ok(())
     }
@@ -174,25 +181,48 @@ impl Replicas {
             let known = self.meta.get(LEARNED, &name).await?;
             let known = known.as_ref().and_then(read::<Learned>);
             if known.is_none_or(|known| known.labels <= labels) {
-                self.write(LEARNED, &name, &Learned { labels, snapshot }, LEARNED_LIFE_MS).await?;
+                write(&self.meta, LEARNED, &name, &Learned { labels, snapshot }, LEARNED_LIFE_MS)
+                    .await?;
             }
         }
         Ok(())
     }
 
-    async fn write<T: Serialize>(
-        &self,
-        kind: &str,
-        name: &str,
-        value: &T,
-        life_ms: u64,
-    ) -> Result<EntryId, StoreFault> {
-        let value = serde_json::to_vec(value)
-            .map_err(|error| StoreFault::Failed(format!("cannot be shared: {error}")))?;
-        let now = now_ms();
-        let shared = Shared { name: name.into(), written_ms: now, value: value.into() };
-        self.meta.set(kind, shared, now + life_ms).await
+    /// Others are to hear soon what was taught here.
+    pub(super) fn teach(&self, tenant: &str, model: &str, lessons: Vec<Lesson>) {
+        self.lessons.note(tenant, model, lessons);
     }
+
+    /// Tells others what was taught here since the last time, and takes over what they were taught.
+    ///
+    /// # Errors
+    /// The store's; what was not told is told the next time.
+    pub(super) async fn exchange(&self) -> Result<(), StoreFault> {
+        self.lessons.hear(&self.meta, &self.namespaces).await?;
+        self.tell_lessons().await
+    }
+
+    /// Tells others what was taught here since the last time.
+    ///
+    /// # Errors
+    /// The store's; what was not told is told the next time.
+    pub(super) async fn tell_lessons(&self) -> Result<(), StoreFault> {
+        self.lessons.tell(&self.meta).await
+    }
+}
+
+async fn write<T: Serialize>(
+    meta: &Meta,
+    kind: &str,
+    name: &str,
+    value: &T,
+    life_ms: u64,
+) -> Result<EntryId, StoreFault> {
+    let value = serde_json::to_vec(value)
+        .map_err(|error| StoreFault::Failed(format!("cannot be shared: {error}")))?;
+    let now = now_ms();
+    let shared = Shared { name: name.into(), written_ms: now, value: value.into() };
+    meta.set(kind, shared, now + life_ms).await
 }
 
 /// What a later version wrote may not be understood, and is left alone.
@@ -203,16 +233,21 @@ fn read<'a, T: Deserialize<'a>>(shared: &'a Shared) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, time::Duration};
 
     use futures_util::FutureExt as _;
 
     use super::*;
     use crate::{
-        cache::verdict::AnswerId,
+        cache::verdict::{AnswerId, Label},
         config::{self, Overrides},
         embed::Identity,
-        store::embedded::{Embedded, EmbeddedOptions},
+        store::{
+            collection::Collection,
+            embedded::{Embedded, EmbeddedOptions},
+            qdrant::{Qdrant, QdrantOptions},
+            remote::{Address, Limits, Shield},
+        },
     };
 
     fn meta(folder: &tempfile::TempDir) -> Meta {
@@ -231,6 +266,23 @@ mod tests {
             quantization: crate::store::Quantization::None,
         };
         Meta::new(Arc::new(Embedded::open(options).unwrap()))
+    }
+
+    fn unreachable() -> Meta {
+        let address = Address {
+            url: "http://127.0.0.1:1".into(),
+            api_key: None,
+            connect_timeout: Duration::from_secs(1),
+        };
+        let options = QdrantOptions {
+            shards: 1,
+            replicas: 1,
+            write_consistency: 1,
+            quantization: crate::store::Quantization::None,
+        };
+        let table = Qdrant::new(&address, Collection::meta("reprise"), options).unwrap();
+        let limits = Limits { lookup: Duration::from_secs(1), in_flight: 4 };
+        Meta::new(Arc::new(Shield::new(table, limits, None)))
     }
 
     fn replica(meta: &Meta) -> Replicas {
@@ -290,5 +342,75 @@ mod tests {
         three.begin().await.unwrap();
         assert_eq!(level(&three), 20.0);
         assert!(three.namespaces.of("t", "m").lock().is_quarantined(AnswerId(19)));
+    }
+
+    /// Teaches a replica that its answers are right, as often as said, and has it tell the others.
+    async fn lesson(replica: &Replicas, labels: u128) {
+        let label = |answer| {
+            Lesson::Label(Label {
+                family: AnswerId(answer),
+                feature: 1.2,
+                similarity: 0.95,
+                alpha: 0.99,
+                unbiased: true,
+                teaches: true,
+                right: true,
+            })
+        };
+        let lessons: Vec<_> = (0..labels).map(label).collect();
+        let namespace = replica.namespaces.of("t", "m");
+        lessons.iter().for_each(|lesson| namespace.lock().take_over(lesson));
+        replica.teach("t", "m", lessons);
+        replica.exchange().await.unwrap();
+    }
+
+    fn labels(replica: &Replicas) -> f64 {
+        replica.namespaces.of("t", "m").lock().labels()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn each_label_counts_once_at_every_replica() {
+        let folder = tempfile::tempdir().unwrap();
+        let meta = meta(&folder);
+        let (one, two) = (replica(&meta), replica(&meta));
+        for replica in [&one, &two] {
+            replica.exchange().await.unwrap();
+        }
+        lesson(&one, 5).await;
+        lesson(&two, 3).await;
+        for replica in [&one, &two, &one, &two] {
+            replica.exchange().await.unwrap();
+        }
+        assert_eq!((labels(&one), labels(&two)), (8.0, 8.0));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_begins_counts_no_label_twice_that_is_in_what_it_takes_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let meta = meta(&folder);
+        let one = replica(&meta);
+        one.exchange().await.unwrap();
+        lesson(&one, 5).await;
+        one.publish().await.unwrap();
+        let two = replica(&meta);
+        two.begin().await.unwrap();
+        two.exchange().await.unwrap();
+        lesson(&one, 2).await;
+        two.exchange().await.unwrap();
+        assert_eq!((labels(&one), labels(&two)), (7.0, 7.0));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_could_not_be_told_is_told_once_the_store_is_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let meta = meta(&folder);
+        let (one, two) = (replica(&meta), replica(&meta));
+        two.exchange().await.unwrap();
+        let lessons = vec![Lesson::Kin { elder: AnswerId(1), younger: AnswerId(2) }];
+        one.teach("t", "m", lessons);
+        one.lessons.tell(&unreachable()).await.unwrap_err();
+        one.exchange().await.unwrap();
+        two.exchange().await.unwrap();
+        assert_eq!(two.namespaces.of("t", "m").lock().kin(AnswerId(1)).len(), 2);
     }
 }

@@ -73,8 +73,10 @@ async fn follow(fences: Arc<Fences>, writer: WriteBehind) {
     }
 }
 
-/// Marks of others each second, what was learned each minute. What fails is tried again then.
+/// Marks of others each second, lessons every five, what was learned in all each minute. What fails is
+/// tried again then.
 async fn learn(company: Company, writer: WriteBehind) {
+    const EXCHANGE_EVERY: u32 = 5;
     const PUBLISH_EVERY: u32 = 60;
     let replicas = &company.replicas;
     let mut begun = false;
@@ -89,8 +91,10 @@ async fn learn(company: Company, writer: WriteBehind) {
             Ok(barred) => take_out(&company, &writer, barred).await,
             Err(fault) => Err(fault),
         };
+        let exchanged =
+            if tick.is_multiple_of(EXCHANGE_EVERY) { replicas.exchange().await } else { Ok(()) };
         let told = if tick == PUBLISH_EVERY - 1 { replicas.publish().await } else { Ok(()) };
-        if let Err(fault) = heard.and(told) {
+        if let Err(fault) = heard.and(exchanged).and(told) {
             tracing::debug!(%fault, "what replicas learned could not be shared");
         }
     }

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::cache::guards::{GuardSet, Reading};
 use crate::embed::pictographs;
 pub use crate::front::tenant::Principal;
-pub use namespace::{Namespace, NamespaceReport, Settings};
+pub use namespace::{Label, Lesson, Namespace, NamespaceReport, Settings};
 
 /// Names a stored answer.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]

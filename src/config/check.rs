@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use http::{Uri, uri::Scheme};
 
-use crate::cache::guards::Guard;
+use crate::{cache::guards::Guard, store::Quantization};
 
-use super::{Config, Family, Judge, Span, Store, Trusted, Upstream};
+use super::{Config, Family, Judge, Span, Store, StoreKind, Trusted, Upstream};
 
 /// Every violated rule, as (key, message). Also settles what one setting implies for another.
 pub(super) fn all(config: &mut Config) -> Vec<(String, String)> {
@@ -290,6 +290,13 @@ fn store(store: &Store, wrong: &mut Wrong) {
         if value == 0 || value > 4096 {
             say(wrong, key, "expected 1 to 4096");
         }
+    }
+    if store.quantization == Quantization::Binary && store.kind == StoreKind::Milvus {
+        say(
+            wrong,
+            "store.quantization",
+            "Milvus keeps no bits to find candidates by: use \"int8\"",
+        );
     }
     if store.timeout.get().is_zero() {
         say(wrong, "store.timeout", "must be longer than zero");

@@ -224,6 +224,12 @@ fn thread_count(asked: usize) -> usize {
     }
 }
 
+/// What [`Local::open`] will find this model's identity to be, where its files tell: a hint that a store may be
+/// opened by meanwhile, no promise. Blocking: reads the files.
+pub fn foresee(model: &str) -> Option<Identity> {
+    Source::find(model.to_owned()).ok()?.foresee()
+}
+
 /// The life of an embedding thread.
 fn work(
     source: &Source,

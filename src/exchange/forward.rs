@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Response, request::Parts};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
-use super::{Body, House, report, routing};
+use super::{Body, House, Sent, report, routing};
 use crate::{
     cache::reason::Reason,
     fault::Fault,
@@ -22,11 +22,11 @@ pub(super) async fn pass_through(
     house: &House,
     upstream: &Arc<Upstream>,
     parts: &mut Parts,
-    incoming: Incoming,
+    sent: Sent,
     reason: Reason,
     record: &mut RecordGuard,
 ) -> Result<Response<Body>, Fault> {
-    if incoming.is_end_stream() {
+    if sent.is_end_stream() {
         return forward(house, upstream, parts, Bytes::new(), reason, record).await;
     }
     record.reason = Some(reason.name());
@@ -36,7 +36,7 @@ pub(super) async fn pass_through(
         true => house.config.timeouts.lifetime.get(),
         false => house.config.limits.body_idle.get(),
     };
-    let body = Outgoing::Stream(Upload::new(incoming, idle).boxed());
+    let body = Outgoing::Stream(Upload::new(sent, idle).boxed());
     let reply = upstream.send(parts.clone(), body).await?;
     Ok(passed(reply, reason, record))
 }

@@ -91,13 +91,18 @@ impl Room {
         self.0.taken.load(Relaxed)
     }
 
-    fn reserve(&self) -> Reserved {
+    /// Nothing of it yet.
+    pub fn reserve(&self) -> Reserved {
         Reserved { space: Arc::clone(&self.0), bytes: 0 }
     }
 }
 
 impl Reserved {
-    fn grow(&mut self, bytes: usize) -> Result<(), Fault> {
+    /// Takes so many bytes more.
+    ///
+    /// # Errors
+    /// [`Kind::Overloaded`]: the room is full.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), Fault> {
         let taken = self.space.taken.fetch_add(bytes, Relaxed) + bytes;
         self.bytes += bytes;
         if taken > self.space.limit.load(Relaxed) {
@@ -174,11 +179,13 @@ where
     }
 }
 
-fn aborted() -> Fault {
+/// The client's body broke off.
+pub fn aborted() -> Fault {
     Fault::new(Kind::BodyAborted, "the request body ended before it was complete or was malformed")
 }
 
-fn too_large(limits: BodyLimits) -> Fault {
+/// The client's body is beyond its limit.
+pub fn too_large(limits: BodyLimits) -> Fault {
     let limit = limits.bytes;
     Fault::new(
         Kind::BodyTooLarge,
@@ -186,7 +193,8 @@ fn too_large(limits: BodyLimits) -> Fault {
     )
 }
 
-fn too_slow(key: &str, limit: Duration) -> Fault {
+/// The client's body was too slow for the limit of this name.
+pub fn too_slow(key: &str, limit: Duration) -> Fault {
     let limit = humantime::format_duration(limit);
     Fault::new(
         Kind::BodyTimeout,

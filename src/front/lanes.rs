@@ -41,6 +41,11 @@ impl Lanes {
         Ok(Self { handles, next: AtomicUsize::new(0), _stop: stop.drop_guard() })
     }
 
+    /// Tasks alive on all lanes.
+    pub fn tasks(&self) -> usize {
+        self.handles.iter().map(|lane| lane.metrics().num_alive_tasks()).sum()
+    }
+
     /// The lane of the next connection, in turn.
     pub(super) fn next(&self) -> Option<&Handle> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);

@@ -69,6 +69,8 @@ pub struct FrontReport {
     pub requests: u64,
     /// Bytes of request bodies that are held.
     pub bodies_bytes: u64,
+    /// Tasks alive on all runtimes: a number that grows without traffic is a leak.
+    pub tasks: u64,
     /// New certificates: taken over, refused.
     pub certificates: [u64; 2],
     /// Reloads of the configuration: applied, refused.

@@ -10,10 +10,13 @@ use parking_lot::Mutex;
 use qdrant_client::{
     Qdrant as Client, QdrantError,
     qdrant::{
-        CountPointsBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder,
-        DeletePointsBuilder, Distance, GetPointsBuilder, PointId, QueryPointsBuilder,
-        ScalarQuantizationBuilder, ScrollPointsBuilder, UpsertPointsBuilder, VectorParamsBuilder,
-        VectorParamsMap, VectorsConfig, vectors_config,
+        BinaryQuantizationBuilder, BinaryQuantizationQueryEncoding, CountPointsBuilder,
+        CreateCollectionBuilder, CreateFieldIndexCollectionBuilder, DeletePointsBuilder, Distance,
+        GetPointsBuilder, PointId, QueryPointsBuilder, ScalarQuantizationBuilder,
+        ScrollPointsBuilder, UpsertPointsBuilder, VectorParamsBuilder, VectorParamsMap,
+        VectorsConfig,
+        binary_quantization_query_encoding::{Setting, Variant},
+        vectors_config,
     },
 };
 
@@ -91,10 +94,19 @@ impl Qdrant {
     async fn create(&self) -> Result<(), StoreFault> {
         let mut params =
             VectorParamsBuilder::new(self.collection.dimension as u64, Distance::Cosine);
-        if self.options.quantization == Quantization::Int8 {
-            params =
-                params.quantization_config(ScalarQuantizationBuilder::default().always_ram(true));
-        }
+        params = match self.options.quantization {
+            Quantization::None => params,
+            Quantization::Int8 => {
+                params.quantization_config(ScalarQuantizationBuilder::default().always_ram(true))
+            }
+            Quantization::Binary => {
+                // A question is one: its own bits cost nothing and tell more.
+                let bits = Variant::Setting(Setting::Scalar8Bits.into());
+                let question = BinaryQuantizationQueryEncoding { variant: Some(bits) };
+                let binary = BinaryQuantizationBuilder::new(true).query_encoding(question);
+                params.quantization_config(binary)
+            }
+        };
         let named = HashMap::from([(points::VECTOR.to_owned(), params.build())]);
         let vectors = VectorsConfig {
             config: Some(vectors_config::Config::ParamsMap(VectorParamsMap { map: named })),
@@ -344,7 +356,7 @@ mod tests {
         else {
             return;
         };
-        for quantization in [Quantization::None, Quantization::Int8] {
+        for quantization in [Quantization::None, Quantization::Int8, Quantization::Binary] {
             let identity = Identity {
                 name: "m".into(),
                 digest: "0".repeat(16),

@@ -14,7 +14,7 @@ use super::{
     cohere::{self, Cohere},
     custom::Custom,
     gemini::{self, Gemini},
-    kserve::{self, Generate, Infer, ModelInfer},
+    kserve::{self, Generate, Infer, ModelInfer, ModelStreamInfer},
     llamacpp::LlamaCpp,
     ollama::{self, Ollama},
     openai::{self, Chat, Completions, Embeddings, Responses},
@@ -181,7 +181,13 @@ fn bedrock() -> Vec<Arc<dyn Dialect>> {
 }
 
 fn kserve() -> Vec<Arc<dyn Dialect>> {
-    vec![Arc::new(Infer), Arc::new(ModelInfer), Arc::new(Generate), Arc::new(kserve::PREDICT)]
+    vec![
+        Arc::new(Infer),
+        Arc::new(ModelInfer),
+        Arc::new(ModelStreamInfer),
+        Arc::new(Generate),
+        Arc::new(kserve::PREDICT),
+    ]
 }
 
 #[cfg(test)]
@@ -189,7 +195,8 @@ mod tests {
     use super::*;
 
     /// Each path of each API, and who reads it.
-    const PATHS: [(&str, &str); 33] = [
+    const PATHS: [(&str, &str); 34] = [
+        ("/inference.GRPCInferenceService/ModelStreamInfer", "kserve_grpc_stream"),
         ("/inference.GRPCInferenceService/ModelInfer", "kserve_grpc"),
         ("/v1/chat/completions", "openai"),
         ("/openai/deployments/gpt/chat/completions", "openai"),
@@ -248,7 +255,6 @@ mod tests {
             "/v1/messages/batches",
             "/v1/responses/r/cancel",
             "/api/tags",
-            "/inference.GRPCInferenceService/ModelStreamInfer",
         ] {
             assert!(all.at(path).is_none(), "{path}");
         }

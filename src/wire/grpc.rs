@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::NotStorable;
@@ -13,6 +14,7 @@ use crate::fault::{Fault, Kind};
 /// Where a call says how it ended.
 pub const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 /// What the client can decompress.
 pub const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 /// How long the client will wait.
@@ -25,7 +27,7 @@ pub fn is_call(headers: &HeaderMap) -> bool {
 }
 
 /// Whether its messages are protobuf and its status comes in trailers (gRPC-Web's does not).
-pub(super) fn is_protobuf(headers: &HeaderMap) -> bool {
+pub fn is_protobuf(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     matches!(kind, Some(b"application/grpc" | b"application/grpc+proto"))
 }
@@ -35,6 +37,41 @@ pub(super) fn message(body: &[u8]) -> Option<&[u8]> {
     let (head, message) = body.split_at_checked(5)?;
     let length = u32::from_be_bytes(head[1..].try_into().ok()?);
     (head[0] == 0 && usize::try_from(length) == Ok(message.len())).then_some(message)
+}
+
+/// The first message of a body, and what comes behind it; `None` where it is not whole, or compressed.
+pub(super) fn first(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (frame, rest) = body.split_at_checked(frame_length(body)?)?;
+    Some((message(frame)?, rest))
+}
+
+/// Length of the first message with the five bytes before it, as soon as those are there.
+pub fn frame_length(bytes: &[u8]) -> Option<usize> {
+    let length = u32::from_be_bytes(bytes.get(1..5)?.try_into().ok()?);
+    usize::try_from(length).ok()?.checked_add(5)
+}
+
+/// A message of these parts.
+pub(super) fn framed(parts: &[&[u8]]) -> Bytes {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    let mut frame = Vec::with_capacity(5 + length);
+    frame.push(0);
+    frame.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+    parts.iter().for_each(|part| frame.extend_from_slice(part));
+    frame.into()
+}
+
+/// How a call failed that these headers or trailers end: its status and what it says of it.
+pub fn failure(ending: &HeaderMap) -> Option<HeaderMap> {
+    let status = ending.get(&STATUS).filter(|status| *status != "0")?;
+    let mut failure = HeaderMap::with_capacity(3);
+    failure.insert(STATUS, status.clone());
+    for name in [MESSAGE, DETAILS] {
+        if let Some(value) = ending.get(&name) {
+            failure.insert(name, value.clone());
+        }
+    }
+    Some(failure)
 }
 
 /// Whether an answer that ended so was a success.

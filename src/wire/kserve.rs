@@ -16,7 +16,11 @@ mod infer;
 use bytes::Bytes;
 use serde_json::json;
 
-pub use self::{generate::Generate, grpc::ModelInfer, infer::Infer};
+pub use self::{
+    generate::Generate,
+    grpc::{ModelInfer, ModelStreamInfer},
+    infer::Infer,
+};
 use super::oneshot::OneShot;
 use crate::fault::Fault;
 

@@ -10,10 +10,12 @@ import signal
 import socket
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import httpx2
+import pytest
 
 import ledger
 
@@ -47,6 +49,26 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def server_store() -> dict[str, str]:
+    """Settings of the store on a server that the environment names, with a collection of its own."""
+    for kind in ("milvus", "qdrant"):
+        if url := os.environ.get(f"REPRISE_TEST_{kind.upper()}"):
+            return {
+                "store.kind": kind,
+                "store.url": url,
+                "store.prefix": f"sdk {uuid.uuid4().hex[:8]}",
+                "store.timeout": "5s",
+                "store.tenant_key": "0f" * 32,
+            }
+    return {}
+
+
+#: For tests of a store on a server.
+needs_server_store = pytest.mark.skipif(
+    not server_store(), reason="scripts/test-milvus starts one; REPRISE_TEST_QDRANT=URL names one"
+)
 
 
 class Simulated:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Iterator
 from concurrent import futures
 
 import grpc
 import pytest
-from rig import Reprise
+from rig import Reprise, eventually
 
 METHOD = "/inference.Echo/"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -93,8 +95,6 @@ def test_streams_down_and_up(channel: grpc.Channel) -> None:
 
 def test_both_ways_at_once(channel: grpc.Channel) -> None:
     """Each word is said only after the answer to the one before: nothing is held back for more."""
-    import queue
-
     words: queue.Queue[bytes | None] = queue.Queue()
     call = channel.stream_stream(f"{METHOD}Both")(iter(words.get, None), timeout=20)
     for word in [b"one", b"two", b"x" * 200_000, b"three"]:
@@ -258,10 +258,172 @@ def test_many_at_once_are_one_call(model) -> None:
     assert len(handler.asked) == 1
 
 
+# === ModelStreamInfer, whose requests are cached one by one ===
+
+
+def named(name: bytes, content: bytes = b"\0\0\x80?", parameters: bytes = b"") -> bytes:
+    tensor = field(1, b"X") + field(2, b"FP32") + field(3, b"\x01")
+    return field(1, b"m") + field(3, name) + parameters + field(5, tensor) + field(7, content)
+
+
+def told(name: bytes, value: bytes = b"\0\0\0@") -> bytes:
+    """An answer as a request of this name gets it from the model."""
+    outputs = field(5, field(1, b"Y") + field(2, b"FP32") + field(3, b"\x01")) + field(6, value)
+    return field(2, field(1, b"m") + field(3, name) + outputs)
+
+
+def fields(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """The delimited fields of a message that has no others, each shorter than 128 bytes."""
+    while message:
+        length = message[1]
+        yield message[0] >> 3, message[2 : 2 + length]
+        message = message[2 + length :]
+
+
+def name_in(answer: bytes) -> bytes:
+    """The name that an answer bears: of two the last, as protobuf has it."""
+    names = [name for at, part in fields(answer) if at == 2 for field_, name in fields(part) if field_ == 3]
+    return names[-1]
+
+
+class Streaming(grpc.GenericRpcHandler):
+    """Answers each request of a stream as its content says."""
+
+    def __init__(self) -> None:
+        self.asked: list[bytes] = []
+        self.calls = 0
+        self.second = threading.Event()
+        self.left = threading.Event()
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        return grpc.stream_stream_rpc_method_handler(self.stream)
+
+    def stream(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        self.calls += 1
+        for said in requests:
+            self.asked.append(said)
+            name = dict(fields(said))[3]
+            if b"slow" in said:
+                self.second.wait(20)
+            if b"next" in said:
+                self.second.set()
+            if b"hang" in said:
+                context.add_callback(self.left.set)
+                self.left.wait(20)
+            if b"fail" in said:
+                context.abort(grpc.StatusCode.NOT_FOUND, "no such model")
+            if b"oops" in said:
+                yield field(1, b"a bad day") + field(2, field(3, name))
+            elif b"many" in said:
+                yield from (told(name, bytes([n, 0, 0, 0])) for n in range(3))
+            else:
+                yield told(name)
+
+
+@pytest.fixture
+def streaming(start) -> Iterator[tuple[Streaming, grpc.StreamStreamMultiCallable]]:
+    handler = Streaming()
+    server = grpc.server(futures.ThreadPoolExecutor(96), handlers=[handler])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    proxy: Reprise = start(
+        "", config=f'[[upstream]]\nname = "grpc"\nurls = ["http://127.0.0.1:{port}"]\nhttp2 = true\n')
+    options = [("grpc.enable_http_proxy", 0)]
+    with grpc.insecure_channel(proxy.url.removeprefix("http://"), options) as channel:
+        yield handler, channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+    server.stop(None)
+
+
+def test_requests_of_one_call_are_answered_each_by_itself(streaming) -> None:
+    handler, call = streaming
+    asking: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    answers = call(iter(asking.get, None), timeout=20)
+    asking.put(named(b"one"))
+    assert next(answers) == told(b"one"), "not a byte differs"
+    asking.put(named(b"two"))
+    assert name_in(next(answers)) == b"two"
+    asking.put(named(b"three", b"\0\0\0?"))
+    assert next(answers) == told(b"three")
+    asking.put(None)
+    assert list(answers) == [] and answers.code() == grpc.StatusCode.OK
+    assert len(handler.asked) == 2 == handler.calls
+
+
+def test_all_answers_of_a_request_come_back_under_the_name_of_who_repeats_it(streaming) -> None:
+    handler, call = streaming
+    first = list(call(iter([named(b"one", b"many")]), timeout=20))
+    assert first == [told(b"one", bytes([n, 0, 0, 0])) for n in range(3)]
+    again = list(call(iter([named(b"other", b"many")]), timeout=20))
+    assert [name_in(one) for one in again] == [b"other"] * 3
+    assert all(one.startswith(was) for one, was in zip(again, first))
+    assert len(handler.asked) == 1
+
+
+def test_answers_come_in_the_order_of_their_requests(streaming) -> None:
+    handler, call = streaming
+    asked = [named(b"a", b"slow"), named(b"b", b"next"), named(b"c", b"many")]
+    names = [name_in(one) for one in call(iter(asked), timeout=20)]
+    assert names == [b"a", b"b", b"c", b"c", b"c"]
+    assert handler.second.is_set(), "the second did not wait for the first one's answer to be asked"
+
+
+def test_many_requests_of_one_call(streaming) -> None:
+    handler, call = streaming
+    asked = [named(b"n%d" % n, n.to_bytes(4, "big")) for n in range(150)]
+    names = [name_in(one) for one in call(iter(asked * 2), timeout=60)]
+    assert names == [b"n%d" % n for n in range(150)] * 2
+    assert len(handler.asked) == 150
+
+
+def test_an_error_is_told_and_not_kept(streaming) -> None:
+    handler, call = streaming
+    for name in (b"one", b"two"):
+        [failed] = call(iter([named(name, b"oops")]), timeout=20)
+        assert failed.startswith(field(1, b"a bad day")) and name_in(failed) == name
+    assert len(handler.asked) == 2
+
+
+def test_a_status_ends_the_call(streaming) -> None:
+    handler, call = streaming
+    answers = call(iter([named(b"one"), named(b"two", b"fail")]), timeout=20)
+    with pytest.raises(grpc.RpcError) as failed:
+        list(answers)
+    assert failed.value.code() == grpc.StatusCode.NOT_FOUND
+    assert failed.value.details() == "no such model"
+
+
+def test_who_leaves_takes_its_requests_along(streaming) -> None:
+    handler, call = streaming
+    asking: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    answers = call(iter(asking.get, None), timeout=60)
+    asking.put(named(b"one", b"hang"))
+    eventually(lambda: handler.asked, what="the request at the model")
+    answers.cancel()
+    asking.put(None)
+    eventually(handler.left.is_set, what="the model's call cancelled")
+
+
+def test_steps_of_a_sequence_are_asked_one_after_another(streaming) -> None:
+    handler, call = streaming
+    step = field(4, field(1, b"sequence_id") + field(2, b"\x10\x07"))
+    asked = [named(b"s%d" % n, b"\0\0\0?", step) for n in range(8)]
+    names = [name_in(one) for one in call(iter(asked * 2), timeout=20)]
+    assert names == [b"s%d" % n for n in range(8)] * 2
+    assert handler.asked == asked * 2
+
+
+def test_what_is_no_request_reaches_the_model(streaming) -> None:
+    handler, call = streaming
+    asked = named(b"one") + field(9, b"newer")
+    for _ in range(2):
+        assert list(call(iter([asked]), timeout=20)) == [told(b"one")]
+    assert handler.asked == [asked] * 2
+    assert list(call(iter([]), timeout=20)) == []
+
+
 def test_a_model_that_dies_half_way_is_unavailable(start) -> None:
     """The head and half a message, then the connection is gone."""
     import socket
-    import threading
 
     import h2.connection
 

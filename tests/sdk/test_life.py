@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -291,6 +292,24 @@ def test_a_missing_model_leaves_a_proxy_with_exact_hits(start, sim, ask, tmp_pat
     Cached(way).wait(ask(QUESTION))
     verbose = proxy.admin.get("/readyz?verbose").text
     assert "embed" in verbose and "ok" not in re.search(r".*embed.*", verbose)[0]
+
+
+def test_a_model_whose_files_tell_of_another_dimension_has_its_own_store(start, sim, ask, tmp_path):
+    """The store opens beside the model, by what its files foretell; the model has the last word."""
+    model = tmp_path / "all-MiniLM-L6-v2"  # by this name it has a first prior
+    shutil.copytree(rig.ROOT / "assets/all-MiniLM-L6-v2", model)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"hidden_size": 256}))
+    for _ in range(2):
+        proxy = start(sim.url, tmp_path / "kept", settings={"embed.model": str(model)})
+        cached = Cached(Way("http1", proxy.url))
+        with cached.way.raw() as raw:
+            raw.post(PATH, json=ask(QUESTION), headers=KEY)
+        cached.wait(ask(PARAPHRASE))
+        hit = cached.lookup(ask(PARAPHRASE))
+        assert contract.verdict(hit.headers).outcome == "hit_semantic"
+        assert proxy.admin.get("/readyz").status_code == 200
+        proxy.stop()
 
 
 def test_the_access_record_holds_no_prompt_and_no_credential(start, sim, ask):

@@ -107,8 +107,8 @@ def body(text: str, stream: bool) -> dict:
     return {"model": "sim", "messages": messages, **({"stream": True} if stream else {})}
 
 
-def gauges(proxy: Reprise) -> tuple[float, float, float]:
-    names = ["process_resident_memory_bytes", "process_open_fds", "process_threads"]
+def gauges(proxy: Reprise) -> tuple[float, ...]:
+    names = ["process_resident_memory_bytes", "process_open_fds", "process_threads", "reprise_tasks"]
     return tuple(metric(proxy, name) for name in names)
 
 
@@ -151,7 +151,7 @@ def test_certificates_and_settings_change_all_the_time(start, tmp_path: pathlib.
     middle = seen[len(seen) // 2:] or seen
     print(f"\n{crowd.asked} turns in {SECONDS:.0f} s, {crowd.hits} hits, {crowd.left} left, "
           f"{crowd.cut} cut; {applied:.0f} reloads, {exchanged:.0f} exchanged certificates")
-    for name, at in [("MiB", 0), ("fds", 1), ("threads", 2)]:
+    for name, at in [("MiB", 0), ("fds", 1), ("threads", 2), ("tasks", 3)]:
         unit = 2**20 if at == 0 else 1
         print(name, [round(one[at] / unit) for one in seen[:: max(1, len(seen) // 12)]])
     model.stop()
@@ -160,6 +160,7 @@ def test_certificates_and_settings_change_all_the_time(start, tmp_path: pathlib.
     assert crowd.asked > 10 * SECONDS and crowd.left > 0
     assert applied >= turn * 0.8 and exchanged >= 1
     assert max(one[1] for one in middle) < 200, "file descriptors"
+    assert max(one[3] for one in middle) < 200, "tasks"
     assert max(one[2] for one in middle) == min(one[2] for one in middle), "threads"
 
 

@@ -1,22 +1,19 @@
-"""Proxies killed and a real Milvus stopped, at any moment; scripts/test-milvus starts it."""
+"""Proxies killed and a real Milvus stopped, at any moment; scripts/test-milvus starts it. Or a Qdrant."""
 
 import os
 import random
 import signal
 import threading
 import time
-import uuid
 
 import httpx2
 import pytest
-from rig import eventually
+from rig import eventually, needs_server_store, server_store
 
 PATH = "/v1/chat/completions"
 KEY = {"authorization": "Bearer sk-one"}
 
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("REPRISE_TEST_MILVUS"), reason="scripts/test-milvus starts one"
-)
+pytestmark = needs_server_store
 
 
 #: How often a writing process is killed; 50 take five minutes.
@@ -26,13 +23,7 @@ KILLS = int(os.environ.get("REPRISE_TEST_KILLS", "3"))
 @pytest.fixture
 def replica(start, sim):
     """Starts one more proxy on the same collection, with memory of its own."""
-    settings = {
-        "store.kind": "milvus",
-        "store.url": os.environ.get("REPRISE_TEST_MILVUS", ""),
-        "store.prefix": f"sdk {uuid.uuid4().hex[:8]}",
-        "store.timeout": "5s",
-        "store.tenant_key": "0f" * 32,
-    }
+    settings = server_store()
     return lambda: start(sim.url, settings=settings)
 
 
@@ -83,13 +74,13 @@ def test_processes_killed_at_any_moment_lose_no_written_answer(replica, ask):
 
 
 @pytest.mark.skipif(
-    not os.environ.get("REPRISE_TEST_MILVUS_GROUP"), reason="not our own server to stop"
+    not os.environ.get("REPRISE_TEST_STORE_GROUP"), reason="not our own server to stop"
 )
 def test_a_stopped_server_fails_no_request_and_is_asked_again(replica, ask):
     proxy = replica()
     trouble = lambda: proxy.admin.get("/api/v1/stats").json()["store"]["trouble"]
     eventually(lambda: trouble() is None, 180)
-    server = int(os.environ["REPRISE_TEST_MILVUS_GROUP"])
+    server = int(os.environ["REPRISE_TEST_STORE_GROUP"])
     os.killpg(server, signal.SIGSTOP)
     try:
         bodies = [ask(f"Question number {number} of the silence?") for number in range(10)]

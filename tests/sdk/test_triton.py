@@ -236,20 +236,68 @@ def test_grpc_errors_are_tritons_own(front, triton):
     assert failure(address(front.url)) == told, "and it is not kept"
 
 
-def test_a_decoupled_grpc_stream_passes_through(front):
+def test_requests_of_a_grpc_stream_are_answered_one_by_one(front):
+    """The decoupled model's answers, letter by letter, and the repeat's under its own name."""
     answers: queue.Queue = queue.Queue()
+
+    def spelt(text: str, name: str) -> str:
+        asked = tritonclient.grpc.InferInput("text_input", [1, 1], "BYTES")
+        asked.set_data_from_numpy(np.array([[text.encode()]], dtype=object))
+        client.async_stream_infer("spell", [asked], request_id=name, enable_empty_final_response=True)
+        said = ""
+        while True:
+            result, error = answers.get(timeout=30)
+            assert error is None, error
+            response = result.get_response()
+            assert response.id == name
+            if response.parameters["triton_final_response"].bool_param:
+                return said
+            said += result.as_numpy("text_output").flatten()[0].decode()
+
     with tritonclient.grpc.InferenceServerClient(address(front.url)) as client:
         client.start_stream(lambda result, error: answers.put((result, error)))
-        for text in ("hey", "you"):
-            asked = tritonclient.grpc.InferInput("text_input", [1, 1], "BYTES")
-            asked.set_data_from_numpy(np.array([[text.encode()]], dtype=object))
-            client.async_stream_infer("spell", [asked], enable_empty_final_response=True)
-            said = ""
-            while True:
-                result, error = answers.get(timeout=30)
-                assert error is None, error
-                if result.get_response().parameters["triton_final_response"].bool_param:
-                    break
-                said += result.as_numpy("text_output").flatten()[0].decode()
-            assert said.startswith(f"{text}#")
+        first = {text: spelt(text, f"first {text}") for text in ("hey", "you")}
+        assert all(said.startswith(f"{text}#") for text, said in first.items())
+        assert first["hey"][4:] != first["you"][4:], "each was counted"
+        for text, said in first.items():
+            assert spelt(text, f"again {text}") == said, "the model was not asked"
         client.stop_stream()
+
+
+def test_a_stream_of_a_model_with_one_answer_each(front):
+    """A hundred numbers over one call, each answered once and in order; then all of them again."""
+    answers: queue.Queue = queue.Queue()
+
+    def doubled(client) -> list[tuple[str, float]]:
+        for number in range(100):
+            asked = tritonclient.grpc.InferInput("X", [1, 1], "FP32")
+            asked.set_data_from_numpy(np.array([[number]], dtype=np.float32))
+            client.async_stream_infer("linear", [asked], request_id=str(number))
+        told = [answers.get(timeout=30) for _ in range(100)]
+        assert all(error is None for _, error in told)
+        return [(result.get_response().id, float(result.as_numpy("Y")[0][0])) for result, _ in told]
+
+    with tritonclient.grpc.InferenceServerClient(address(front.url)) as client:
+        client.start_stream(lambda result, error: answers.put((result, error)))
+        first = doubled(client)
+        assert [name for name, _ in first] == [str(number) for number in range(100)]
+        assert doubled(client) == first, "the model counts, so it was not asked again"
+        client.stop_stream()
+
+
+def test_a_failure_in_a_grpc_stream_is_tritons_own(front, triton):
+    def failure(url):
+        answers: queue.Queue = queue.Queue()
+        with tritonclient.grpc.InferenceServerClient(url) as client:
+            client.start_stream(lambda result, error: answers.put((result, error)))
+            asked = tritonclient.grpc.InferInput("X", [1, 1], "FP32")
+            asked.set_data_from_numpy(np.array([[1]], dtype=np.float32))
+            client.async_stream_infer("nobody", [asked])
+            result, error = answers.get(timeout=30)
+            client.stop_stream()
+        assert result is None
+        return error.status(), error.message()
+
+    told = failure(f"127.0.0.1:{triton['grpc']}")
+    assert "nobody" in told[1]
+    assert failure(address(front.url)) == failure(address(front.url)) == told

@@ -1,6 +1,7 @@
 //! The one object that a lookup asks and a recorder tells.
 
 mod learning;
+mod lesson;
 mod report;
 mod sharing;
 
@@ -19,6 +20,7 @@ use crate::cache::guards::{GuardSet, Reading, differences};
 use crate::cache::judge::JudgeError;
 use crate::embed::shows_other;
 
+pub use lesson::{Label, Lesson};
 pub use report::NamespaceReport;
 use sharing::{Backers, Teachers};
 
@@ -76,6 +78,8 @@ pub struct Namespace {
     memory: Memory,
     /// How often the judge errs whose labels these are.
     judge: JudgeError,
+    /// Taught here, and not told to other replicas yet.
+    untold: Vec<Lesson>,
 }
 
 /// What survives a restart.
@@ -134,6 +138,7 @@ impl Namespace {
                 teachers: Teachers::default(),
             },
             judge: JudgeError::default(),
+            untold: Vec::new(),
         }
     }
 

@@ -38,6 +38,15 @@ pub(super) enum Source {
 #[derive(Clone, Debug)]
 pub(super) struct Folder(PathBuf);
 
+/// All that determines a folder's vectors.
+struct Files {
+    onnx: Vec<u8>,
+    tokenizer: TokenizerFiles,
+    window: usize,
+    pooling: Pooling,
+    digest: String,
+}
+
 // === impl Source ===
 
 impl Source {
@@ -63,21 +72,22 @@ impl Source {
             Self::Hub(known) => known.load(engine),
         }
     }
+
+    /// What `load` will find the identity to be, if the files tell without running the model.
+    pub(super) fn foresee(&self) -> Option<Identity> {
+        match self {
+            Self::Folder(folder) => folder.foresee(),
+            #[cfg(feature = "hub")]
+            Self::Hub(_) => None,
+        }
+    }
 }
 
 // === impl Folder ===
 
 impl Folder {
     fn load(&self, engine: Engine) -> Result<(Model, Identity), EmbedOpenError> {
-        let onnx = self.read("model.onnx")?;
-        let files = TokenizerFiles {
-            tokenizer_file: self.read("tokenizer.json")?,
-            config_file: self.read("config.json")?,
-            special_tokens_map_file: self.read("special_tokens_map.json")?,
-            tokenizer_config_file: self.read("tokenizer_config.json")?,
-        };
-        let (window, pooling) = (self.window(&files)?, self.pooling()?);
-        let digest = digest(&onnx, &files, &pooling, window);
+        let Files { onnx, tokenizer, window, pooling, digest } = self.files()?;
         let company = match contains(&onnx, DYNAMIC_QUANTIZATION) {
             true => Company::None,
             false => Company::Any,
@@ -87,14 +97,38 @@ impl Folder {
             .with_execution_providers(engine.providers)
             .with_max_length(window)
             .with_intra_threads(engine.threads);
-        let model = UserDefinedEmbeddingModel::new(onnx, files).with_pooling(pooling);
+        let model = UserDefinedEmbeddingModel::new(onnx, tokenizer).with_pooling(pooling);
         let embedding = TextEmbedding::try_new_from_user_defined(model, options)
             .map_err(|error| self.bad(error.to_string()))?;
         let mut model =
             Model::new(embedding, window, company).map_err(|reason| self.bad(reason))?;
         let dimension = model.warm().map_err(|reason| self.bad(reason))?;
-        let name = self.0.file_name().unwrap_or(self.0.as_os_str()).to_string_lossy().into_owned();
-        Ok((model, Identity { name, digest, dimension, window_tokens: window }))
+        Ok((model, Identity { name: self.name(), digest, dimension, window_tokens: window }))
+    }
+
+    /// The dimension is the hidden layer's where the folder is a transformer with a pooling and no more.
+    fn foresee(&self) -> Option<Identity> {
+        let Files { tokenizer, window, digest, .. } = self.files().ok()?;
+        let config = self.parse("config.json", &tokenizer.config_file).ok()?;
+        let dimension = usize::try_from(config["hidden_size"].as_u64()?).ok()?;
+        Some(Identity { name: self.name(), digest, dimension, window_tokens: window })
+    }
+
+    fn files(&self) -> Result<Files, EmbedOpenError> {
+        let onnx = self.read("model.onnx")?;
+        let tokenizer = TokenizerFiles {
+            tokenizer_file: self.read("tokenizer.json")?,
+            config_file: self.read("config.json")?,
+            special_tokens_map_file: self.read("special_tokens_map.json")?,
+            tokenizer_config_file: self.read("tokenizer_config.json")?,
+        };
+        let (window, pooling) = (self.window(&tokenizer)?, self.pooling()?);
+        let digest = digest(&onnx, &tokenizer, &pooling, window);
+        Ok(Files { onnx, tokenizer, window, pooling, digest })
+    }
+
+    fn name(&self) -> String {
+        self.0.file_name().unwrap_or(self.0.as_os_str()).to_string_lossy().into_owned()
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>, EmbedOpenError> {

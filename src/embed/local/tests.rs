@@ -6,7 +6,7 @@ use std::{fs, path::Path, sync::Arc};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 
-use super::{EmbedOpenError, Local, LocalOptions, TEXT_BYTES_MAX, runtime};
+use super::{EmbedOpenError, Local, LocalOptions, TEXT_BYTES_MAX, foresee, runtime};
 use crate::embed::{EmbedFault, Embedded, Embedder, Vector, cosine};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/all-MiniLM-L6-v2");
@@ -85,6 +85,7 @@ async fn the_identity_names_what_was_loaded() {
     assert_eq!((identity.dimension, identity.window_tokens), (384, 256));
     assert_eq!(identity.digest.len(), 16);
     assert!(identity.digest.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    assert_eq!(foresee(MODEL).as_ref(), Some(identity), "the files tell it");
 }
 
 #[tokio::test]

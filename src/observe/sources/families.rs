@@ -42,6 +42,7 @@ fn front(out: &mut Sampled, report: &FrontReport) -> Done {
     )?;
     let help = "Bytes of request bodies that are held.";
     out.gauge("reprise_request_bodies_bytes", help, report.bodies_bytes)?;
+    out.gauge("reprise_tasks", "Tasks alive on all runtimes.", report.tasks)?;
     let help = "Client connections accepted.";
     out.counter("reprise_client_connections_total", help, report.accepted_total)?;
     let help = "TLS handshakes that failed or took too long.";

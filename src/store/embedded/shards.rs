@@ -9,16 +9,17 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
 };
 
 use qdrant_edge::{
-    CountRequest, CreateIndex, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard,
-    EdgeVectorParams, FacetRequest, FacetValue, FieldIndexOperations, Filter, HnswIndexConfig,
-    JsonPath, NamedQuery, OrderBy, OrderByInterface, PayloadFieldSchema, PointInsertOperations,
-    PointOperations, PointStructPersisted, QuantizationSearchParams, QueryEnum, QueryRequest,
-    Record as Point, ScalarQuantizationConfig, ScalarType, ScoringQuery, ScrollRequest,
-    SearchParams, UpdateOperation, VectorStructInternal, WalOptions, WithPayloadInterface,
-    WithVector,
+    BinaryQuantizationConfig, BinaryQuantizationQueryEncoding, CountRequest, CreateIndex, Distance,
+    EdgeConfig, EdgeOptimizersConfig, EdgeShard, EdgeVectorParams, FacetRequest, FacetValue,
+    FieldIndexOperations, Filter, HnswIndexConfig, JsonPath, NamedQuery, OrderBy, OrderByInterface,
+    PayloadFieldSchema, PointInsertOperations, PointOperations, PointStructPersisted,
+    QuantizationSearchParams, QueryEnum, QueryRequest, Record as Point, ScalarQuantizationConfig,
+    ScalarType, ScoringQuery, ScrollRequest, SearchParams, UpdateOperation, VectorStructInternal,
+    WalOptions, WithPayloadInterface, WithVector,
 };
 
 use super::{change::Change, logs, points, reader::Page};
@@ -35,9 +36,6 @@ const LOG_SEGMENT_BYTES: usize = 8 << 20;
 
 /// How many candidates a search of a graph keeps in view. Measured by `make bench-store`.
 const BREADTH: usize = 128;
-
-/// Candidates that are looked at again in full for each one that is wanted.
-const OVERSAMPLING: f64 = 3.0;
 
 /// The share of all numbers that the 256 steps span: a few extremes would make all steps coarse.
 const INT8_QUANTILE: f32 = 0.99;
@@ -71,16 +69,21 @@ pub(super) struct Shards {
 }
 
 impl Shards {
-    /// Opens both shards under `dir`, creating what is not there.
+    /// Opens both shards under `dir`, side by side, creating what is not there.
     pub(super) fn open(dir: &Path, layout: Layout) -> Result<Self, StoreFault> {
-        guarded("opening", || {
-            let near = config(layout).vector(VECTOR, vectors(layout)).build();
-            let near = open_shard(&dir.join("near"), near)?;
-            let records = open_shard(&dir.join("records"), config(layout).build())?;
-            let shards = Self { near, records, dir: dir.to_owned(), layout };
-            shards.ensure_indexes()?;
-            Ok(shards)
-        })
+        let near = || {
+            let config = config(layout).vector(VECTOR, vectors(layout)).build();
+            open_shard(&dir.join("near"), config, points::near_indexes())
+        };
+        let records =
+            || open_shard(&dir.join("records"), config(layout).build(), points::record_indexes());
+        let (near, records) = thread::scope(|scope| {
+            let near = scope.spawn(|| guarded("opening", near));
+            let records = guarded("opening", records);
+            let ended = || StoreFault::Failed("a thread ended while opening".to_owned());
+            (near.join().unwrap_or_else(|_| Err(ended())), records)
+        });
+        Ok(Self { near: near?, records: records?, dir: dir.to_owned(), layout })
     }
 
     /// Applies `changes` in order. After an error anything may have been applied, and Edge may
@@ -317,7 +320,7 @@ const fn is_put(change: &Change) -> bool {
     matches!(change, Change::Put(_))
 }
 
-/// With int8 the full vectors stay on disk, mapped: the graph is built and walked over the small ones
+/// Quantized, the full vectors stay on disk, mapped: the graph is built and walked over the small ones
 /// in memory, and only candidates are looked at in full.
 fn vectors(layout: Layout) -> EdgeVectorParams {
     let vectors = EdgeVectorParams::builder(layout.dimension, Distance::Cosine);
@@ -331,18 +334,24 @@ fn vectors(layout: Layout) -> EdgeVectorParams {
             };
             vectors.on_disk(true).quantization_config(int8.into()).build()
         }
+        Quantization::Binary => {
+            let binary = BinaryQuantizationConfig {
+                always_ram: Some(true),
+                encoding: None,
+                // A question is one: its own bits cost nothing and tell more.
+                query_encoding: Some(BinaryQuantizationQueryEncoding::Scalar8Bits),
+            };
+            vectors.on_disk(true).quantization_config(binary.into()).build()
+        }
     }
 }
 
 fn search_params(quantization: Quantization) -> SearchParams {
-    let quantization = match quantization {
-        Quantization::None => None,
-        Quantization::Int8 => Some(QuantizationSearchParams {
-            ignore: false,
-            rescore: Some(true),
-            oversampling: Some(OVERSAMPLING),
-        }),
-    };
+    let quantization = quantization.oversampling().map(|factor| QuantizationSearchParams {
+        ignore: false,
+        rescore: Some(true),
+        oversampling: Some(factor),
+    });
     SearchParams { hnsw_ef: Some(BREADTH), quantization, ..SearchParams::default() }
 }
 
@@ -367,13 +376,19 @@ fn config(layout: Layout) -> qdrant_edge::EdgeConfigBuilder {
         .wal_options(WalOptions { segment_capacity: LOG_SEGMENT_BYTES, ..WalOptions::default() })
 }
 
-fn open_shard(dir: &Path, config: EdgeConfig) -> Result<EdgeShard, StoreFault> {
+fn open_shard(
+    dir: &Path,
+    config: EdgeConfig,
+    indexes: Vec<(JsonPath, PayloadFieldSchema)>,
+) -> Result<EdgeShard, StoreFault> {
     std::fs::create_dir_all(dir).map_err(failed)?;
     logs::trim(&dir.join("wal"));
     // What an interrupted optimization had built so far.
     std::fs::remove_dir_all(dir.join("temp_segments")).ok();
     // Loading an empty folder with a configuration creates the shard.
-    EdgeShard::load(dir, Some(config)).map_err(failed)
+    let shard = EdgeShard::load(dir, Some(config)).map_err(failed)?;
+    index(&shard, indexes)?;
+    Ok(shard)
 }
 
 fn index(shard: &EdgeShard, fields: Vec<(JsonPath, PayloadFieldSchema)>) -> Result<(), StoreFault> {

@@ -76,14 +76,28 @@ async fn it_keeps_the_contract_while_it_flushes_and_optimizes_all_the_time() {
 }
 
 #[tokio::test]
-async fn it_keeps_the_contract_with_int8_candidates() {
-    let dir = tempfile::tempdir().unwrap();
-    contract::check(async || open_restless_with(dir.path(), 50, Quantization::Int8)).await;
+async fn it_keeps_the_contract_with_quantized_candidates() {
+    for quantization in [Quantization::Int8, Quantization::Binary] {
+        let dir = tempfile::tempdir().unwrap();
+        contract::check(async || open_restless_with(dir.path(), 50, quantization)).await;
+    }
+}
+
+#[tokio::test]
+async fn int8_candidates_lead_to_the_neighbours_of_an_exact_search() {
+    let recall = recall_at_8(Quantization::Int8).await;
+    assert!(recall >= 0.98, "{recall}");
+}
+
+/// 384 numbers without any pattern are the worst that signs can be asked to tell apart.
+#[tokio::test]
+async fn binary_candidates_lead_to_most_neighbours_of_an_exact_search() {
+    let recall = recall_at_8(Quantization::Binary).await;
+    assert!(recall >= 0.9, "{recall}");
 }
 
 /// Also over a store that was kept in full until now; similarities stay those of the full vectors.
-#[tokio::test]
-async fn int8_candidates_lead_to_the_neighbours_of_an_exact_search() {
+async fn recall_at_8(quantization: Quantization) -> f64 {
     const ENTRIES: u64 = 1_500;
     const QUESTIONS: u64 = 60;
     const WANTED: usize = 8;
@@ -93,7 +107,7 @@ async fn int8_candidates_lead_to_the_neighbours_of_an_exact_search() {
     let store = open_restless(dir.path(), usize::MAX);
     store.put((0..ENTRIES).map(in_one).collect()).await.unwrap();
     drop(store);
-    let store = open_restless_with(dir.path(), usize::MAX, Quantization::Int8);
+    let store = open_restless_with(dir.path(), usize::MAX, quantization);
     {
         let _alone = store.shared.maintenance.lock();
         store.shared.read(shards::Shards::optimize).unwrap();
@@ -115,8 +129,7 @@ async fn int8_candidates_lead_to_the_neighbours_of_an_exact_search() {
             found += usize::from(exact[..WANTED].iter().any(|(_, id)| *id == neighbour.id));
         }
     }
-    let recall = found as f64 / (QUESTIONS as usize * WANTED) as f64;
-    assert!(recall >= 0.98, "{recall}");
+    found as f64 / (QUESTIONS as usize * WANTED) as f64
 }
 
 #[tokio::test]

@@ -72,7 +72,8 @@ impl Milvus {
                 let graph = params("HNSW", r#"{"M":16,"efConstruction":128}"#);
                 self.index(field::VECTOR, graph).await
             }
-            Quantization::Int8 => {
+            // Of its two, Milvus has one byte a number: config refuses the other.
+            Quantization::Int8 | Quantization::Binary => {
                 let graph = params("HNSW_SQ", r#"{"M":16,"efConstruction":128,"sq_type":"SQ8"}"#);
                 match self.index(field::VECTOR, graph).await {
                     Ok(()) => Ok(()),

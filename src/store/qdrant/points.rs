@@ -30,9 +30,6 @@ const GENERATED_MS: &str = "generated_ms";
 const EXPIRES_MS: &str = "expires_ms";
 const PAYLOAD: &str = "payload";
 
-/// Candidates that are looked at again in full for each one that is wanted.
-const OVERSAMPLING: f64 = 3.0;
-
 pub(super) fn indexes() -> [(&'static str, FieldType); 8] {
     [
         (PARTITION, FieldType::Keyword),
@@ -142,11 +139,11 @@ fn entry_id(id: Option<&PointId>) -> Result<EntryId, StoreFault> {
 /// Quantized vectors find candidates; the similarity is that of the full ones.
 pub(super) fn search_params(quantization: Quantization) -> SearchParams {
     let params = SearchParamsBuilder::default();
-    match quantization {
-        Quantization::None => params.build(),
-        Quantization::Int8 => {
+    match quantization.oversampling() {
+        None => params.build(),
+        Some(factor) => {
             let exact = QuantizationSearchParamsBuilder::default();
-            params.quantization(exact.rescore(true).oversampling(OVERSAMPLING)).build()
+            params.quantization(exact.rescore(true).oversampling(factor)).build()
         }
     }
 }

@@ -1,13 +1,14 @@
-//! `inference.GRPCInferenceService/ModelInfer`: the same tensors as protobuf, over gRPC.
-//!
-//! `ModelStreamInfer` is not claimed and passes through: its clients keep one call open for all of
-//! their requests and say only at its end that there are no more, so that nobody knows in time
-//! whether a call is one request with one answer.
+//! `inference.GRPCInferenceService/ModelInfer`: the same tensors as protobuf, over gRPC; and, in
+//! [`stream`], `ModelStreamInfer`, whose calls carry many of the same requests.
 //!
 //! Source: KServe `grpc_predict_v2.proto`; Triton `protocol/extension_*.md`.
 
+mod stream;
+
 use bytes::Bytes;
 use http::HeaderMap;
+
+pub use self::stream::ModelStreamInfer;
 
 use super::{
     super::{
@@ -37,6 +38,7 @@ mod request {
 
 /// `ModelInferResponse`'s.
 mod response {
+    pub(super) const ID: u64 = 3;
     pub(super) const OUTPUTS: u64 = 5;
     pub(super) const RAW: u64 = 6;
 }
@@ -78,15 +80,13 @@ impl Dialect for ModelInfer {
     }
 
     fn read(&self, call: Call<'_>) -> Result<Prompt, Unread> {
-        if !grpc::is_protobuf(call.headers) {
-            return Err(Unread::Unreadable);
-        }
-        read(call)
+        read(call, Names::Matter)
     }
 
     fn listener(&self, _: Shape) -> Box<dyn Listener> {
         hearing::whole(|account: &mut Account, event: Event<'_>| {
-            account.unreadable |= add(account, event.data).is_none();
+            let message = grpc::message(event.data);
+            account.unreadable |= message.and_then(|message| add(account, message)).is_none();
         })
     }
 
@@ -114,7 +114,18 @@ impl Dialect for ModelInfer {
 
 // === reading ===
 
-fn read(call: Call<'_>) -> Result<Prompt, Unread> {
+/// Whether the name that a request bears is part of what it asks: its answers bear it too.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Names {
+    Matter,
+    /// Whoever hands an answer out writes the asker's name on it.
+    Aside,
+}
+
+fn read(call: Call<'_>, names: Names) -> Result<Prompt, Unread> {
+    if !grpc::is_protobuf(call.headers) {
+        return Err(Unread::Unreadable);
+    }
     let message = grpc::message(call.body).ok_or(Unread::Unreadable)?;
     let asked = known(message, request::RAW)?;
     let (inputs, raw) = (list(&asked, request::INPUTS)?, list(&asked, request::RAW)?);
@@ -124,8 +135,10 @@ fn read(call: Call<'_>) -> Result<Prompt, Unread> {
     }
     let mut conversation = Conversation::new(call.path, call.rules);
     let model = text(&asked, request::MODEL)?;
-    for field in [request::MODEL, request::VERSION, request::ID] {
-        conversation.mark(b's', text(&asked, field)?.as_bytes());
+    let name = text(&asked, request::ID)?;
+    let name = if names == Names::Matter { name } else { "" };
+    for text in [model, text(&asked, request::VERSION)?, name] {
+        conversation.mark(b's', text.as_bytes());
     }
     parameters(&mut conversation, &asked, request::PARAMETERS, "sequence_")?;
     let outputs = list(&asked, request::OUTPUTS)?;
@@ -254,9 +267,9 @@ fn hash(conversation: &mut Conversation<'_>, value: Value<'_>) {
 
 // === hearing ===
 
-/// Adds a whole answer; `None` where it is none.
-fn add(account: &mut Account, body: &[u8]) -> Option<()> {
-    let answer = Fields::of(grpc::message(body)?)?;
+/// Adds an answer; `None` where it is none.
+fn add(account: &mut Account, message: &[u8]) -> Option<()> {
+    let answer = Fields::of(message)?;
     let (outputs, raw) = (answer.list(response::OUTPUTS)?, answer.list(response::RAW)?);
     if outputs.is_empty() || !(raw.is_empty() || raw.len() == outputs.len()) {
         return None;

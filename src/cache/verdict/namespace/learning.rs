@@ -1,5 +1,6 @@
 //! What a namespace hears after a question was forwarded.
 
+use super::lesson::{Label, Lesson};
 use super::{DECAY, Namespace, State};
 use crate::cache::verdict::families::REDUNDANT;
 use crate::cache::verdict::{Agreement, AnswerId, Decision, Placement, Ruling};
@@ -44,24 +45,30 @@ impl Namespace {
     }
 
     fn record(&mut self, decision: &Decision, right: bool) {
-        let Some(family) = decision.family else { return };
-        if decision.ruling.would_serve() {
+        let Some(label) = Label::of(decision, right) else { return };
+        self.count(&label);
+        self.tell(Lesson::Label(label));
+    }
+
+    pub(super) fn count(&mut self, label: &Label) {
+        let Label { family, feature, similarity, alpha, unbiased, teaches, right } = *label;
+        if unbiased {
             self.memory.audited = self.memory.audited * DECAY + 1.0;
             self.memory.wrong = self.memory.wrong * DECAY + f64::from(u8::from(!right));
         }
         match &mut self.memory.state {
             State::Verified(v) => {
-                if decision.ruling.would_serve() {
-                    v.controller_mut().audit(1.0 - decision.alpha, right, self.judge);
+                if unbiased {
+                    v.controller_mut().audit(1.0 - alpha, right, self.judge);
                 }
                 // What a guard stopped would never be served: its outcome says nothing about what
                 // similarity is worth.
-                if decision.teaches {
-                    v.controller_mut().calibrate(1.0 - decision.alpha, right);
-                    v.observe(family, decision.feature, right);
+                if teaches {
+                    v.controller_mut().calibrate(1.0 - alpha, right);
+                    v.observe(family, feature, right);
                 }
             }
-            State::Vcache(v) if decision.teaches => v.observe(family, decision.similarity, right),
+            State::Vcache(v) if teaches => v.observe(family, similarity, right),
             State::Vcache(_) | State::Threshold | State::Off => {}
         }
     }
@@ -69,6 +76,7 @@ impl Namespace {
     /// A new answer says the same as an older one.
     pub fn join(&mut self, elder: AnswerId, new: AnswerId) {
         self.memory.families.join(elder, new);
+        self.tell(Lesson::Kin { elder, younger: new });
     }
 
     /// A user says that a served answer was wrong: its family is served no more, and counts as

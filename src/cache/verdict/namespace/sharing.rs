@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Namespace;
+use super::{Lesson, Namespace};
 use crate::cache::verdict::{AnswerId, Decision, Principal, Ruling};
 
 /// Answers whose backers are remembered; those beyond are shared with nobody by meaning.
@@ -96,11 +96,16 @@ impl Namespace {
 
     /// `who` was given this answer by the upstream, or one that agrees with it.
     pub fn back(&mut self, answer: AnswerId, who: Principal) {
-        let needed = self.settings.confirmations;
-        if needed > 0 {
-            let family = self.memory.families.eldest(answer);
-            self.memory.backers.add(family, who, needed + 1);
+        if self.settings.confirmations > 0 {
+            self.stand_behind(answer, who);
+            self.tell(Lesson::Backed { answer, by: who });
         }
+    }
+
+    pub(super) fn stand_behind(&mut self, answer: AnswerId, who: Principal) {
+        let needed = self.settings.confirmations;
+        let family = self.memory.families.eldest(answer);
+        self.memory.backers.add(family, who, needed + 1);
     }
 
     /// Whether a label of `who` may count: where one principal is all there is, it may.

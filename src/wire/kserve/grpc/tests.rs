@@ -8,7 +8,7 @@ use prost::Message;
 use super::*;
 use crate::{
     fault::Kind,
-    wire::{Answer, Rules, trial},
+    wire::{Answer, Many as _, Rules, trial},
 };
 
 #[derive(Clone, PartialEq, Message)]
@@ -256,10 +256,110 @@ fn an_answer_has_outputs_and_a_good_status() {
     assert_eq!(ModelInfer.ended(ModelInfer.trailers(Ok(())).as_ref()), Ok(()));
 }
 
+// === ModelStreamInfer ===
+
+#[derive(Clone, PartialEq, Message)]
+struct Named {
+    #[prost(string, tag = "1")]
+    model_name: String,
+    #[prost(string, tag = "3")]
+    id: String,
+    #[prost(message, repeated, tag = "5")]
+    outputs: Vec<Tensor>,
+    #[prost(bytes, repeated, tag = "6")]
+    raw: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Streamed {
+    #[prost(string, tag = "1")]
+    error: String,
+    #[prost(message, tag = "2")]
+    answer: Option<Named>,
+}
+
+fn streamed(id: &str, word: &str) -> Streamed {
+    let answer = Named {
+        model_name: "m".into(),
+        id: id.into(),
+        outputs: vec![tensor("text_output", "BYTES", &[1])],
+        raw: vec![element(word)],
+    };
+    Streamed { error: String::new(), answer: Some(answer) }
+}
+
+fn call<'a>(headers: &'a HeaderMap, body: &'a [u8]) -> Call<'a> {
+    Call { path: stream::METHOD, query: "", headers, body, rules: Rules::default() }
+}
+
+fn headers() -> HeaderMap {
+    let kind = HeaderValue::from_static("application/grpc");
+    HeaderMap::from_iter([(http::header::CONTENT_TYPE, kind)])
+}
+
+#[test]
+fn in_a_stream_a_request_is_the_same_whatever_its_name() {
+    let headers = headers();
+    let key = |id: &str| {
+        let body = framed(&Infer { id: id.into(), ..numbers() });
+        ModelStreamInfer.read(call(&headers, &body)).unwrap().context
+    };
+    assert_eq!(key("one"), key("two"));
+    let alone = |id: &str| try_read(&framed(&Infer { id: id.into(), ..numbers() })).unwrap();
+    assert_ne!(alone("one").context, alone("two").context);
+    assert_ne!(key("one"), alone("one").context);
+}
+
+#[test]
+fn steps_of_a_sequence_wait_for_one_another() {
+    let headers = headers();
+    let step = Infer { parameters: parameter("sequence_id", 7), ..numbers() };
+    assert!(ModelStreamInfer.waits(call(&headers, &framed(&step))));
+    assert!(!ModelStreamInfer.waits(call(&headers, &framed(&numbers()))));
+    assert!(!ModelStreamInfer.waits(call(&headers, b"noise")));
+}
+
+#[test]
+fn an_answer_bears_the_name_of_whom_it_is_handed_to() {
+    let asked = |id: &str| framed(&Infer { id: id.into(), ..numbers() });
+    let told = Bytes::from(framed(&streamed("one", "Hello")));
+    let given = ModelStreamInfer.readdressed(&asked("one"), told.clone());
+    assert_eq!(given, told, "not a byte differs");
+    for id in ["two", "", &"long".repeat(100)] {
+        let given = ModelStreamInfer.readdressed(&asked(id), told.clone());
+        let read = Streamed::decode(grpc::message(&given).unwrap()).unwrap();
+        assert_eq!(read, streamed(id, "Hello"));
+    }
+    let failed = Bytes::from(framed(&Streamed { error: "no".into(), answer: None }));
+    let given = ModelStreamInfer.readdressed(&asked("two"), failed);
+    let read = Streamed::decode(grpc::message(&given).unwrap()).unwrap();
+    assert_eq!((&*read.error, &*read.answer.unwrap().id), ("no", "two"));
+    let noise = Bytes::from_static(b"noise");
+    assert_eq!(ModelStreamInfer.readdressed(&asked("two"), noise.clone()), noise);
+}
+
+#[test]
+fn all_answers_of_a_request_are_heard_and_none_may_be_an_error() {
+    let hear = |body: &[u8]| trial::heard(&ModelStreamInfer, Shape::Whole, body);
+    let parts = [framed(&streamed("", "Hel")), framed(&streamed("", "lo"))].concat();
+    let last = framed(&Streamed { error: String::new(), answer: Some(Named::default()) });
+    assert_eq!(hear(&parts).unwrap().text, "Hello");
+    assert_eq!(hear(&[&parts[..], &last].concat()).unwrap().text, "Hello");
+    assert_eq!(hear(&last), Err(NotStorable::Empty));
+    let error = framed(&Streamed { error: "no".into(), ..streamed("", "Hello") });
+    assert_eq!(hear(&error), Err(NotStorable::UpstreamError));
+    assert_eq!(hear(&[&parts[..], &error].concat()), Err(NotStorable::UpstreamError));
+    for bad in [&parts[..parts.len() - 1], b"noise"] {
+        assert_eq!(hear(bad), Err(NotStorable::Unreadable), "{bad:?}");
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn garbage_never_panics(noise in proptest::collection::vec(0_u8.., 0..60), at in 0_usize..60) {
         let _ = (try_read(&noise), heard(&noise));
+        let _ = trial::heard(&ModelStreamInfer, Shape::Whole, &noise);
+        let _ = ModelStreamInfer.readdressed(&noise, Bytes::from(noise.clone()));
         // Nearly good is the more searching.
         let mut body = framed(&words("hi"));
         let place = at % body.len();
