@@ -326,8 +326,8 @@ def streaming(start) -> Iterator[tuple[Streaming, grpc.StreamStreamMultiCallable
     server = grpc.server(futures.ThreadPoolExecutor(96), handlers=[handler])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    proxy: Reprise = start(
-        "", config=f'[[upstream]]\nname = "grpc"\nurls = ["http://127.0.0.1:{port}"]\nhttp2 = true\n')
+    upstream = f'[[upstream]]\nname = "grpc"\nurls = ["http://127.0.0.1:{port}"]\nhttp2 = true\n'
+    proxy: Reprise = start("", config=f"cache.finish_abandoned = false\n{upstream}")
     options = [("grpc.enable_http_proxy", 0)]
     with grpc.insecure_channel(proxy.url.removeprefix("http://"), options) as channel:
         yield handler, channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
