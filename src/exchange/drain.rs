@@ -18,6 +18,10 @@ use crate::{
     wire::{Answer, Listener, NotStorable, Usage, grpc},
 };
 
+/// An answer that comes at full speed lets others on its thread go on after so many bytes: hearing them takes
+/// longer than reading them.
+const TURN_BYTES: usize = 64 << 10;
+
 /// Why an answer with this head is not kept.
 pub(super) fn not_storable(
     errand: &Errand,
@@ -110,6 +114,7 @@ pub(super) async fn drain(
     mut recorder: Recorder,
 ) -> Drained {
     let mut recording = recorder.not_storable.is_none();
+    let mut taken = 0;
     loop {
         // A client of a body whose length was announced leaves with the last byte, before we hear of
         // the end: what is complete is not abandoned.
@@ -135,7 +140,12 @@ pub(super) async fn drain(
         if recording {
             recorder.hear(&chunk);
         }
+        taken += chunk.len();
         writer.push(chunk);
+        if taken >= TURN_BYTES {
+            taken = 0;
+            tokio::task::yield_now().await;
+        }
         if !writer.is_recording() {
             recording = false;
             lead.close_doors();

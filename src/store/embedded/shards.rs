@@ -35,7 +35,7 @@ const VECTOR: &str = "";
 const LOG_SEGMENT_BYTES: usize = 8 << 20;
 
 /// How many candidates a search of a graph keeps in view. Measured by `make bench-store`.
-const BREADTH: usize = 128;
+const BREADTH: usize = 256;
 
 /// The share of all numbers that the 256 steps span: a few extremes would make all steps coarse.
 const INT8_QUANTILE: f32 = 0.99;
