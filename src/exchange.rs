@@ -167,6 +167,9 @@ async fn exchange(house: &Arc<House>, peer: Peer, mut parts: Parts, sent: Sent) 
 }
 
 /// Everything that is decided about a request before its answer flows.
+///
+/// What goes on without an answer from memory is boxed: hyper moves the whole future several times, and those
+/// branches are most of its bytes.
 async fn story(
     house: &Arc<House>,
     peer: Peer,
@@ -179,11 +182,13 @@ async fn story(
     let upstream = &routing::route(house, parts, None)?;
     routing::note(house, upstream, parts, record);
     if let Some(wish) = wish {
-        return upgrade::tunnel(house, upstream, parts, wish, record).await;
+        return Box::pin(upgrade::tunnel(house, upstream, parts, wish, record)).await;
     }
     let (scope, dialect) = match cacheable(house, upstream, parts) {
         Ok(known) => known,
-        Err(reason) => return pass_through(house, upstream, parts, sent, reason, record).await,
+        Err(reason) => {
+            return Box::pin(pass_through(house, upstream, parts, sent, reason, record)).await;
+        }
     };
     record.tenant = Some(scope.tenant());
     let control = match terms(house, &scope, parts) {
@@ -202,7 +207,9 @@ async fn story(
 
     let prompt = match reading::read(house, &dialect, parts, &body).await {
         Ok(prompt) => prompt,
-        Err(why) => return forward(house, upstream, parts, body, why.into(), record).await,
+        Err(why) => {
+            return Box::pin(forward(house, upstream, parts, body, why.into(), record)).await;
+        }
     };
     let by_path = upstream;
     let upstream = &routing::route(house, parts, Some(&prompt.model))?;
@@ -217,7 +224,9 @@ async fn story(
     }
     let plan = match policy::decide(&house.config.cache, house.ttl(upstream), &control, &prompt) {
         Ok(plan) => plan,
-        Err(reason) => return forward(house, upstream, parts, body, reason, record).await,
+        Err(reason) => {
+            return Box::pin(forward(house, upstream, parts, body, reason, record)).await;
+        }
     };
     let keying = Keying {
         house,
@@ -265,13 +274,13 @@ async fn story(
         return Ok(stale);
     }
     let forward = if control.only_if_cached { Forward::Forbidden } else { Forward::Allowed };
-    if let Some(response) = batch::answer(&errand, forward, record).await {
+    if let Some(response) = Box::pin(batch::answer(&errand, forward, record)).await {
         return Ok(response);
     }
     if control.only_if_cached {
-        return only_if_cached(&errand, record).await;
+        return Box::pin(only_if_cached(&errand, record)).await;
     }
-    board(errand, record).await
+    Box::pin(board(errand, record)).await
 }
 
 /// What the tenant may still ask, and what the request's headers ask of the cache.

@@ -260,14 +260,17 @@ fn wants_trailers(headers: &HeaderMap) -> bool {
 // === stripping ===
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // Most messages have one of them or none, and a look-up of each name costs more than a look at each header.
+    let found: Vec<HeaderName> =
+        headers.keys().filter(|name| HOP_BY_HOP.contains(&name.as_str())).cloned().collect();
+    if found.is_empty() {
+        return;
+    }
     let nominated: Vec<HeaderName> = members(headers, &header::CONNECTION)
         .filter_map(|member| HeaderName::from_bytes(member).ok())
         .filter(|name| !NEVER_NOMINATED.contains(name) && !name.as_str().starts_with(OURS))
         .collect();
-    for name in nominated {
-        headers.remove(name);
-    }
-    for name in HOP_BY_HOP {
+    for name in nominated.into_iter().chain(found) {
         headers.remove(name);
     }
 }
