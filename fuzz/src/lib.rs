@@ -1,8 +1,6 @@
 //! The files under test, by the names that they have in the house. `wire` and `fault` are links to
 //! whole rooms; of the others only the files that are meant.
 
-#![expect(dead_code, reason = "what only the rest of the house asks for")]
-
 pub mod fault;
 pub mod wire;
 
