@@ -298,16 +298,6 @@ pub fn reshaped(
     Some(reshaped)
 }
 
-/// What is to be known of a call that carries many requests, each a gRPC message, whose answers go back
-/// over the same call.
-pub trait Many {
-    /// Must this one wait for the answers of all before it?
-    fn waits(&self, asked: Call<'_>) -> bool;
-
-    /// A message that answers the same request of anybody, as an answer to this one.
-    fn readdressed(&self, asked: &[u8], answer: Bytes) -> Bytes;
-}
-
 /// One API.
 pub trait Dialect: Send + Sync + 'static {
     /// Stable name for keys, logs and metrics.
@@ -360,9 +350,16 @@ pub trait Dialect: Send + Sync + 'static {
         None
     }
 
-    /// For a dialect whose calls carry many requests, of which [`Self::read`] reads one.
-    fn many(&self) -> Option<&dyn Many> {
-        None
+    /// Do its calls carry many requests, each a gRPC message, of which [`Self::read`] reads one, and whose
+    /// answers go back over the same call?
+    fn carries_many(&self) -> bool {
+        false
+    }
+
+    /// A message that answers the same request of anybody, as an answer to this one.
+    fn readdressed(&self, asked: &[u8], answer: Bytes) -> Bytes {
+        let _ = asked;
+        answer
     }
 
     /// Ears for an answer that travels in this shape.

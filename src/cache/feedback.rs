@@ -81,9 +81,7 @@ impl Cache {
                 space.hear(&decision, true);
                 let lessons = space.untold();
                 drop(space);
-                if let Some(replicas) = &self.replicas {
-                    replicas.teach(&entry.tenant, &entry.model, lessons);
-                }
+                self.teach_others(&entry.tenant, &entry.model, lessons);
             }
             return Ok(Some(0));
         }

@@ -11,7 +11,7 @@ use super::{
     judge::{Answer, Bands, JudgeError, agreement, llm},
     key::Key,
     namespaces::Shared,
-    verdict::{Agreement, AnswerId, Contender, Decision, Placement, controller::Trust},
+    verdict::{Agreement, AnswerId, Contender, Decision, Lesson, Placement, controller::Trust},
 };
 use crate::embed::{Embedded, Vector};
 
@@ -88,9 +88,7 @@ impl Cache {
         agreeing.for_each(|(answer, _)| space.back(*answer, who));
         let (after, lessons) = (space.trust(), space.untold());
         drop(space);
-        if let Some(replicas) = &self.replicas {
-            replicas.teach(&heard.key.tenant, heard.model, lessons);
-        }
+        self.teach_others(&heard.key.tenant, heard.model, lessons);
         if before != after {
             told(after, heard);
         }
@@ -166,6 +164,13 @@ impl Cache {
         }
         let norm = sum.iter().map(|x| x * x).sum::<f32>().sqrt();
         (norm > 0.0).then(|| sum.iter().map(|x| x / norm).collect())
+    }
+
+    /// Replicas on the same store are to hear what was taught here.
+    pub(super) fn teach_others(&self, tenant: &str, model: &str, lessons: Vec<Lesson>) {
+        if let Some(replicas) = &self.replicas {
+            replicas.teach(tenant, model, lessons);
+        }
     }
 
     /// How often the judges err whose labels are learned from.

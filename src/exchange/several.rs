@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as HttpBody, Incoming};
 use tokio::{
@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Body, House, Sent, call::call, exchange};
+use super::{Body, House, Sent, call::cacheable, exchange, reading};
 use crate::{
     fault::{Fault, Kind},
     front::{
@@ -28,7 +28,7 @@ use crate::{
         body::{BodyLimits, Reserved, Room, aborted, too_large, too_slow},
     },
     relay::Piece,
-    wire::{Dialect, grpc},
+    wire::{Dialect, Unread, grpc},
 };
 
 /// Exchanges of one call at a time; further requests wait on the client's side.
@@ -37,15 +37,14 @@ const AT_ONCE: usize = 64;
 /// Messages on their way to the client.
 const PIECES: usize = 16;
 
-/// The dialect of a call that carries many requests.
+/// The dialect of a call that carries many requests, if the cache may have a part in it.
 pub(super) fn carried(house: &House, parts: &Parts) -> Option<Arc<dyn Dialect>> {
-    if !grpc::is_call(&parts.headers) || parts.method != Method::POST || !house.config.cache.enabled
-    {
+    if !grpc::is_protobuf(&parts.headers) {
         return None;
     }
     let upstream = house.upstreams.route(parts.uri.path(), &parts.headers, None)?;
-    let dialect = upstream.dialects().at(parts.uri.path())?;
-    (dialect.many().is_some() && grpc::is_protobuf(&parts.headers)).then(|| dialect.clone())
+    let (_, dialect) = cacheable(house, upstream, parts).ok()?;
+    dialect.carries_many().then_some(dialect)
 }
 
 /// Answers what the call's messages ask.
@@ -59,8 +58,8 @@ pub(super) fn serve(
     let (out, pieces) = mpsc::channel(PIECES);
     let house = door.load_full();
     let client = Arc::new(Client { door, peer, parts, dialect, out });
-    let messages = Messages::asked(incoming, &house);
-    house.tasks.spawn(hold(client, messages));
+    let requests = Requests::new(incoming, &house);
+    house.tasks.spawn(hold(client, requests));
     let mut response = Response::new(Body::merged(pieces));
     let kind = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
@@ -78,22 +77,21 @@ struct Client {
 }
 
 /// The life of a call. When its client leaves, so do its exchanges.
-async fn hold(client: Arc<Client>, mut messages: Messages<Incoming>) {
+async fn hold(client: Arc<Client>, mut requests: Requests) {
     let mut exchanges = JoinSet::new();
     let mut turns = Turns::default();
-    let (mut asking, mut next) = (true, None::<Bytes>);
+    let mut begin = |asked| one(client.clone(), asked, turns.next());
+    // `step` must wait for the answers of all before it.
+    let (mut asking, mut step) = (true, None);
     let end = loop {
-        if let Some(asked) = next.take() {
-            if client.waits(&asked) && !exchanges.is_empty() {
-                next = Some(asked);
-            } else {
-                exchanges.spawn(one(client.clone(), asked, turns.next()));
+        if exchanges.is_empty() {
+            match step.take() {
+                Some(asked) => drop(exchanges.spawn(begin(asked))),
+                None if !asking => break grpc::trailers(Ok(())),
+                None => {}
             }
         }
-        if !asking && next.is_none() && exchanges.is_empty() {
-            break grpc::trailers(Ok(()));
-        }
-        let room = asking && next.is_none() && exchanges.len() < AT_ONCE;
+        let room = asking && step.is_none() && exchanges.len() < AT_ONCE;
         tokio::select! {
             () = client.out.closed() => return,
             Some(ended) = exchanges.join_next() => match ended {
@@ -104,8 +102,9 @@ async fn hold(client: Arc<Client>, mut messages: Messages<Incoming>) {
                     break grpc::trailers(Err(&fault));
                 }
             },
-            message = messages.next(), if room => match message {
-                Ok(Some(message)) => next = Some(message),
+            asked = requests.next(), if room => match asked {
+                Ok(Some(asked)) if client.is_step(&asked).await => step = Some(asked),
+                Ok(Some(asked)) => drop(exchanges.spawn(begin(asked))),
                 Ok(None) => asking = false,
                 Err(fault) => break grpc::trailers(Err(&fault)),
             },
@@ -129,11 +128,10 @@ async fn one(client: Arc<Client>, asked: Bytes, mut turn: Turn) -> Result<(), He
         let status = head.status.as_u16();
         return Err(broken(Fault::new(Kind::Cut, format!("the upstream answered HTTP {status}"))));
     }
-    let mut answers = Messages::answers(body, &house);
+    let mut answers = Messages::new(body);
     while let Some(answer) = answers.next().await.map_err(broken)? {
         turn.wait().await;
-        let Some(many) = client.dialect.many() else { break };
-        let piece = Piece::Data(many.readdressed(&asked, answer));
+        let piece = Piece::Data(client.dialect.readdressed(&asked, answer));
         if client.out.send(piece).await.is_err() {
             return Ok(());
         }
@@ -148,10 +146,12 @@ async fn one(client: Arc<Client>, asked: Bytes, mut turn: Turn) -> Result<(), He
 }
 
 impl Client {
-    fn waits(&self, asked: &[u8]) -> bool {
-        let house = self.door.load();
-        let call = call(&house, &self.parts, asked);
-        self.dialect.many().is_some_and(|many| many.waits(call))
+    /// Steps of a sequence are one computation of the server's. What is read here is remembered for the
+    /// request's own exchange.
+    async fn is_step(&self, asked: &Bytes) -> bool {
+        let house = self.door.load_full();
+        let read = reading::read(&house, &self.dialect, &self.parts, asked).await;
+        matches!(read, Err(Unread::Stateful))
     }
 }
 
@@ -190,80 +190,102 @@ impl Turn {
 // === messages ===
 
 /// A body's messages, one by one, each with its five bytes.
-struct Messages<B: HttpBody> {
+struct Messages<B> {
     body: B,
-    fault: fn(B::Error) -> Fault,
-    /// It ended inside a message.
-    cut: fn() -> Fault,
     held: BytesMut,
-    limits: BodyLimits,
-    /// How long nothing may come between two messages.
-    silence: Duration,
-    room: Room,
-    reserved: Reserved,
     trailers: Option<HeaderMap>,
 }
 
-impl Messages<Incoming> {
-    /// What a client asks: a message is bounded as a request's body is.
-    fn asked(body: Incoming, house: &House) -> Self {
-        let limits = BodyLimits::from(&house.config.limits);
-        Self::new(body, |_| aborted(), aborted, limits, house)
+impl<B: HttpBody<Data = Bytes> + Unpin> Messages<B> {
+    fn new(body: B) -> Self {
+        Self { body, held: BytesMut::new(), trailers: None }
+    }
+
+    /// Length of the message that has begun, as soon as it is told.
+    fn length(&self) -> Option<usize> {
+        grpc::frame_length(&self.held)
+    }
+
+    /// A message that is here in full.
+    fn take(&mut self) -> Option<Bytes> {
+        let length = self.length().filter(|length| *length <= self.held.len())?;
+        Some(self.held.split_to(length).freeze())
+    }
+
+    /// Reads on, and says how many bytes came; `None` at the end. Nothing is lost when this is dropped
+    /// before its end.
+    async fn more(&mut self) -> Result<Option<usize>, B::Error> {
+        let Some(frame) = self.body.frame().await.transpose()? else { return Ok(None) };
+        match frame.into_data() {
+            Ok(bytes) => {
+                self.held.extend_from_slice(&bytes);
+                Ok(Some(bytes.len()))
+            }
+            Err(frame) => {
+                self.trailers = frame.into_trailers().ok();
+                Ok(Some(0))
+            }
+        }
     }
 }
 
 impl Messages<Body> {
-    /// What is answered: bounded in time by whoever makes it.
-    fn answers(body: Body, house: &House) -> Self {
-        let limits = BodyLimits { bytes: usize::MAX, idle: Duration::MAX, total: Duration::MAX };
-        let cut = || Fault::new(Kind::Cut, "the upstream's answer ended inside a message");
-        Self { silence: Duration::MAX, ..Self::new(body, |fault| fault, cut, limits, house) }
+    /// The next answer; bounded in time by whoever makes it.
+    async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
+        loop {
+            if let Some(answer) = self.take() {
+                return Ok(Some(answer));
+            }
+            match self.more().await? {
+                Some(_) => {}
+                None if self.held.is_empty() => return Ok(None),
+                None => {
+                    let message = "the upstream's answer ended inside a message";
+                    return Err(Fault::new(Kind::Cut, message));
+                }
+            }
+        }
     }
 }
 
-impl<B: HttpBody<Data = Bytes> + Unpin> Messages<B> {
-    fn new(
-        body: B,
-        fault: fn(B::Error) -> Fault,
-        cut: fn() -> Fault,
-        limits: BodyLimits,
-        house: &House,
-    ) -> Self {
-        let (room, silence) = (house.bodies.clone(), house.config.timeouts.lifetime.get());
+/// What a client asks: each message is bounded as a request's body is.
+struct Requests {
+    messages: Messages<Incoming>,
+    limits: BodyLimits,
+    /// How long nothing may be asked.
+    silence: Duration,
+    room: Room,
+    reserved: Reserved,
+}
+
+impl Requests {
+    fn new(incoming: Incoming, house: &House) -> Self {
+        let limits = BodyLimits::from(&house.config.limits);
+        let (silence, room) = (house.config.timeouts.lifetime.get(), house.bodies.clone());
         let reserved = room.reserve();
-        let (held, trailers) = (BytesMut::new(), None);
-        Self { body, fault, cut, held, limits, silence, room, reserved, trailers }
+        Self { messages: Messages::new(incoming), limits, silence, room, reserved }
     }
 
-    /// The next message; `None` where the body ended behind the last one. Nothing is lost when this is
+    /// The next request; `None` where the body ended behind the last one. Nothing is lost when this is
     /// dropped before its end.
     async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
         loop {
-            let length = grpc::frame_length(&self.held);
-            if length.is_some_and(|length| length > self.limits.bytes) {
+            if self.messages.length().is_some_and(|length| length > self.limits.bytes) {
                 return Err(too_large(self.limits));
             }
-            if let Some(length) = length.filter(|length| *length <= self.held.len()) {
-                let message = self.held.split_to(length).freeze();
+            if let Some(asked) = self.messages.take() {
                 self.reserved = self.room.reserve();
-                self.reserved.grow(self.held.len())?;
-                return Ok(Some(message));
+                self.reserved.grow(self.messages.held.len())?;
+                return Ok(Some(asked));
             }
-            let between = self.held.is_empty();
+            let between = self.messages.held.is_empty();
             let patience = if between { self.silence } else { self.limits.idle };
-            let frame = match timeout(patience, self.body.frame()).await {
-                Ok(Some(frame)) => frame.map_err(self.fault)?,
-                Ok(None) if between => return Ok(None),
-                Ok(None) => return Err((self.cut)()),
+            match timeout(patience, self.messages.more()).await {
+                Ok(Ok(Some(bytes))) => self.reserved.grow(bytes)?,
+                Ok(Ok(None)) if between => return Ok(None),
+                Ok(Ok(None) | Err(_)) => return Err(aborted()),
                 Err(_) if between => return Err(silent(patience)),
                 Err(_) => return Err(too_slow("body_idle", patience)),
-            };
-            match frame.into_data() {
-                Ok(bytes) => {
-                    self.reserved.grow(bytes.len())?;
-                    self.held.extend_from_slice(&bytes);
-                }
-                Err(frame) => self.trailers = frame.into_trailers().ok(),
             }
         }
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator
@@ -55,22 +56,26 @@ class Echo(grpc.GenericRpcHandler):
         context.abort(grpc.StatusCode.INTERNAL, "lost")
 
 
-@pytest.fixture
-def channel(start) -> Iterator[grpc.Channel]:
-    server = grpc.server(futures.ThreadPoolExecutor(16), handlers=[Echo()])
+@contextlib.contextmanager
+def behind(
+    start, handler: grpc.GenericRpcHandler, threads: int = 16, config: str = ""
+) -> Iterator[tuple[grpc.Channel, Reprise]]:
+    """A channel to a proxy in front of a server that answers so."""
+    server = grpc.server(futures.ThreadPoolExecutor(threads), handlers=[handler])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    config = f"""
-        [[upstream]]
-        name = "grpc"
-        urls = ["http://127.0.0.1:{port}"]
-        http2 = true
-        """
-    proxy: Reprise = start("", config=config)
+    upstream = f'[[upstream]]\nname = "grpc"\nurls = ["http://127.0.0.1:{port}"]\nhttp2 = true\n'
+    proxy: Reprise = start("", config=f"{config}\n{upstream}")
     options = [("grpc.enable_http_proxy", 0)]
     with grpc.insecure_channel(proxy.url.removeprefix("http://"), options) as channel:
-        yield channel
+        yield channel, proxy
     server.stop(None)
+
+
+@pytest.fixture
+def channel(start) -> Iterator[grpc.Channel]:
+    with behind(start, Echo()) as (channel, _):
+        yield channel
 
 
 def test_one_answer_with_what_comes_before_and_behind_it(channel: grpc.Channel) -> None:
@@ -188,15 +193,8 @@ class Model(grpc.GenericRpcHandler):
 @pytest.fixture
 def model(start) -> Iterator[tuple[Model, grpc.Channel, Reprise]]:
     handler = Model()
-    server = grpc.server(futures.ThreadPoolExecutor(16), handlers=[handler])
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    config = f'[[upstream]]\nname = "grpc"\nurls = ["http://127.0.0.1:{port}"]\nhttp2 = true\n'
-    proxy: Reprise = start("", config=config)
-    options = [("grpc.enable_http_proxy", 0)]
-    with grpc.insecure_channel(proxy.url.removeprefix("http://"), options) as channel:
+    with behind(start, handler) as (channel, proxy):
         yield handler, channel, proxy
-    server.stop(None)
 
 
 def infer(channel: grpc.Channel, request: bytes, **more) -> tuple[bytes, dict, dict]:
@@ -323,15 +321,8 @@ class Streaming(grpc.GenericRpcHandler):
 @pytest.fixture
 def streaming(start) -> Iterator[tuple[Streaming, grpc.StreamStreamMultiCallable]]:
     handler = Streaming()
-    server = grpc.server(futures.ThreadPoolExecutor(96), handlers=[handler])
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    upstream = f'[[upstream]]\nname = "grpc"\nurls = ["http://127.0.0.1:{port}"]\nhttp2 = true\n'
-    proxy: Reprise = start("", config=f"cache.finish_abandoned = false\n{upstream}")
-    options = [("grpc.enable_http_proxy", 0)]
-    with grpc.insecure_channel(proxy.url.removeprefix("http://"), options) as channel:
+    with behind(start, handler, 96, "cache.finish_abandoned = false") as (channel, _):
         yield handler, channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
-    server.stop(None)
 
 
 def test_requests_of_one_call_are_answered_each_by_itself(streaming) -> None:

@@ -27,7 +27,8 @@ pub(super) struct Lessons {
     name: String,
     waiting: Mutex<Waiting>,
     telling: AsyncMutex<Telling>,
-    heard: AsyncMutex<Heard>,
+    /// The records that were heard, with the Unix milliseconds of it. `None` before the first look.
+    heard: AsyncMutex<Option<HashMap<EntryId, u64>>>,
 }
 
 #[derive(Debug, Default)]
@@ -42,10 +43,6 @@ struct Telling {
     /// Of which it is not known whether it was written: it keeps its name, so that nobody hears it twice.
     undecided: Option<Told>,
 }
-
-/// The records that were heard, with the Unix milliseconds of it. `None` before the first look.
-#[derive(Debug, Default)]
-struct Heard(Option<HashMap<EntryId, u64>>);
 
 /// What one replica was taught within a few seconds.
 #[derive(Debug, Deserialize, Serialize)]
@@ -118,8 +115,8 @@ impl Lessons {
         let mut heard = self.heard.lock().await;
         let now = now_ms();
         let ids = meta.ids(LESSONS).await?;
-        let Some(heard) = &mut heard.0 else {
-            heard.0 = Some(ids.into_iter().map(|id| (id, now)).collect());
+        let Some(heard) = &mut *heard else {
+            *heard = Some(ids.into_iter().map(|id| (id, now)).collect());
             return Ok(());
         };
         for id in ids {

@@ -8,7 +8,7 @@ mod stream;
 use bytes::Bytes;
 use http::HeaderMap;
 
-pub use self::stream::ModelStreamInfer;
+pub use self::Inference::{ModelInfer, ModelStreamInfer};
 
 use super::{
     super::{
@@ -24,6 +24,7 @@ use super::{
 use crate::fault::Fault;
 
 const METHOD: &str = "/inference.GRPCInferenceService/ModelInfer";
+const STREAM_METHOD: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 
 /// `ModelInferRequest`'s fields; those of the answer differ.
 mod request {
@@ -61,17 +62,28 @@ mod wanted {
 /// `InferTensorContents.bytes_contents`.
 const BYTES_CONTENTS: u64 = 8;
 
-/// The dialect.
-#[derive(Clone, Copy, Debug)]
-pub struct ModelInfer;
+/// The dialect of each method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inference {
+    /// One request, one answer.
+    ModelInfer,
+    /// Many requests a call, any number of answers each.
+    ModelStreamInfer,
+}
 
-impl Dialect for ModelInfer {
+impl Dialect for Inference {
     fn name(&self) -> &str {
-        "kserve_grpc"
+        match self {
+            ModelInfer => "kserve_grpc",
+            ModelStreamInfer => "kserve_grpc_stream",
+        }
     }
 
     fn claims(&self, path: &str) -> bool {
-        path == METHOD
+        match self {
+            ModelInfer => path == METHOD,
+            ModelStreamInfer => path == STREAM_METHOD,
+        }
     }
 
     /// gRPC-Web comes to the same path.
@@ -80,13 +92,27 @@ impl Dialect for ModelInfer {
     }
 
     fn read(&self, call: Call<'_>) -> Result<Prompt, Unread> {
-        read(call, Names::Matter)
+        read(call, *self)
+    }
+
+    fn carries_many(&self) -> bool {
+        *self == ModelStreamInfer
+    }
+
+    fn readdressed(&self, asked: &[u8], answer: Bytes) -> Bytes {
+        match self {
+            ModelInfer => answer,
+            ModelStreamInfer => stream::readdressed(asked, answer),
+        }
     }
 
     fn listener(&self, _: Shape) -> Box<dyn Listener> {
-        hearing::whole(|account: &mut Account, event: Event<'_>| {
-            let message = grpc::message(event.data);
-            account.unreadable |= message.and_then(|message| add(account, message)).is_none();
+        let add = match self {
+            ModelInfer => add_one,
+            ModelStreamInfer => stream::add_all,
+        };
+        hearing::whole(move |account: &mut Account, event: Event<'_>| {
+            account.unreadable |= add(account, event.data).is_none();
         })
     }
 
@@ -114,15 +140,7 @@ impl Dialect for ModelInfer {
 
 // === reading ===
 
-/// Whether the name that a request bears is part of what it asks: its answers bear it too.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Names {
-    Matter,
-    /// Whoever hands an answer out writes the asker's name on it.
-    Aside,
-}
-
-fn read(call: Call<'_>, names: Names) -> Result<Prompt, Unread> {
+fn read(call: Call<'_>, method: Inference) -> Result<Prompt, Unread> {
     if !grpc::is_protobuf(call.headers) {
         return Err(Unread::Unreadable);
     }
@@ -135,8 +153,12 @@ fn read(call: Call<'_>, names: Names) -> Result<Prompt, Unread> {
     }
     let mut conversation = Conversation::new(call.path, call.rules);
     let model = text(&asked, request::MODEL)?;
-    let name = text(&asked, request::ID)?;
-    let name = if names == Names::Matter { name } else { "" };
+    let name = match (method, text(&asked, request::ID)?) {
+        // Its answers bear it too.
+        (ModelInfer, name) => name,
+        // Whoever hands an answer out writes the asker's name on it.
+        (ModelStreamInfer, _) => "",
+    };
     for text in [model, text(&asked, request::VERSION)?, name] {
         conversation.mark(b's', text.as_bytes());
     }
@@ -266,6 +288,11 @@ fn hash(conversation: &mut Conversation<'_>, value: Value<'_>) {
 }
 
 // === hearing ===
+
+/// Adds the answer that a body is; `None` where it is none.
+fn add_one(account: &mut Account, body: &[u8]) -> Option<()> {
+    add(account, grpc::message(body)?)
+}
 
 /// Adds an answer; `None` where it is none.
 fn add(account: &mut Account, message: &[u8]) -> Option<()> {

@@ -8,7 +8,7 @@ use prost::Message;
 use super::*;
 use crate::{
     fault::Kind,
-    wire::{Answer, Many as _, Rules, trial},
+    wire::{Answer, Rules, trial},
 };
 
 #[derive(Clone, PartialEq, Message)]
@@ -289,7 +289,7 @@ fn streamed(id: &str, word: &str) -> Streamed {
 }
 
 fn call<'a>(headers: &'a HeaderMap, body: &'a [u8]) -> Call<'a> {
-    Call { path: stream::METHOD, query: "", headers, body, rules: Rules::default() }
+    Call { path: STREAM_METHOD, query: "", headers, body, rules: Rules::default() }
 }
 
 fn headers() -> HeaderMap {
@@ -311,12 +311,14 @@ fn in_a_stream_a_request_is_the_same_whatever_its_name() {
 }
 
 #[test]
-fn steps_of_a_sequence_wait_for_one_another() {
+fn steps_of_a_sequence_are_the_servers_own() {
     let headers = headers();
     let step = Infer { parameters: parameter("sequence_id", 7), ..numbers() };
-    assert!(ModelStreamInfer.waits(call(&headers, &framed(&step))));
-    assert!(!ModelStreamInfer.waits(call(&headers, &framed(&numbers()))));
-    assert!(!ModelStreamInfer.waits(call(&headers, b"noise")));
+    let is_step =
+        |body: &[u8]| matches!(ModelStreamInfer.read(call(&headers, body)), Err(Unread::Stateful));
+    assert!(is_step(&framed(&step)));
+    assert!(!is_step(&framed(&numbers())));
+    assert!(!is_step(b"noise"));
 }
 
 #[test]
