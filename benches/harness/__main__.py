@@ -28,12 +28,16 @@ def main():
     options.add_argument("--out", type=pathlib.Path, help="write results.json, results.md and SVG plots there")
     options = options.parse_args()
     work = pathlib.Path(tempfile.mkdtemp(prefix="reprise-bench-"))
+    work.chmod(0o755)  # nginx's and varnish's workers give up root, and keep their caches there
     running = systems.Running(work)
     try:
         results = {"whole": whole.measure(running, options)}
         if options.peers:
             results["streams"] = streams.measure(running)
             results["replay"] = replay.measure(running)
+    except BaseException:
+        running.tell()
+        raise
     finally:
         running.stop()
         shutil.rmtree(work, ignore_errors=True)

@@ -140,6 +140,12 @@ class Running:
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
 
+    def tell(self):
+        """What each process printed last, for who must find out why a run failed."""
+        for log in sorted(self.work.glob("*.log")):
+            last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
+            sys.stderr.writelines(f"{log.stem}: {line}\n" for line in last)
+
     def stop(self):
         for child in self.children:
             child.send_signal(signal.SIGTERM)
