@@ -30,8 +30,9 @@ def main():
     work = pathlib.Path(tempfile.mkdtemp(prefix="reprise-bench-"))
     work.chmod(0o755)  # nginx's and varnish's workers give up root, and keep their caches there
     running = systems.Running(work)
+    results = {}
     try:
-        results = {"whole": whole.measure(running, options)}
+        results["whole"] = whole.measure(running, options)
         if options.peers:
             results["streams"] = streams.measure(running)
             results["replay"] = replay.measure(running)
@@ -41,10 +42,12 @@ def main():
     finally:
         running.stop()
         shutil.rmtree(work, ignore_errors=True)
-    text = report.markdown(results, options)
-    sys.stdout.write(text)
-    if options.out:
-        report.write(options.out, results, text)
+        # Also what was measured before something failed: it took minutes.
+        if results:
+            text = report.markdown(results, options)
+            sys.stdout.write(text)
+            if options.out:
+                report.write(options.out, results, text)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import pathlib
+import random
 import statistics
 import subprocess
 import threading
@@ -20,10 +21,15 @@ STREAM = pathlib.Path(os.environ.get("REPRISE_SHARED", ROOT / "../shared")) / "d
 def measure(running):
     if not STREAM.exists():
         return {"skipped": f"{STREAM} is not there"}
-    rows = [json.loads(line) for line in STREAM.open(encoding="utf-8")][:COUNT]
+    # The file lists intent after intent; people's questions come mixed.
+    rows = [json.loads(line) for line in STREAM.open(encoding="utf-8")]
+    random.Random(1).shuffle(rows)
+    rows = rows[:COUNT]
+    mixed = running.work / "mixed.jsonl"
+    mixed.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     results = {}
     for level in ("0.90", "0.95"):
-        results[f"GPTCache, {level}, in its own process"] = gptcache(level)
+        results[f"GPTCache, {level}, in its own process"] = gptcache(mixed, level)
     for name, policy in (
             ("Reprise, verified, target 1 %, over HTTP", {"REPRISE__CACHE__SEMANTIC__POLICY": "verified"}),
             ("Reprise, threshold 0.90 with guards, over HTTP",
@@ -32,10 +38,10 @@ def measure(running):
     return results
 
 
-def gptcache(level):
+def gptcache(stream, level):
     python = venv("gptcache", "gptcache", "faiss-cpu", "onnxruntime", "tokenizers", "sqlalchemy", "numpy") / "python"
     told = subprocess.run(
-        [python, PEERS / "gptcache_replay.py", ROOT / "assets/all-MiniLM-L6-v2", STREAM, str(COUNT), level],
+        [python, PEERS / "gptcache_replay.py", ROOT / "assets/all-MiniLM-L6-v2", stream, str(COUNT), level],
         capture_output=True, text=True, check=True).stdout
     return json.loads(told.splitlines()[-1])
 

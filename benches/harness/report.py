@@ -71,7 +71,7 @@ def streams(results):
 def replays(results):
     if "skipped" in results:
         return ["", f"Replay skipped: {results['skipped']}"]
-    lines = ["", "The first 2,000 prompts of BANKING77, empty cache, the same embedding model:", "",
+    lines = ["", "2,000 prompts of BANKING77, mixed, empty cache, the same embedding model:", "",
              "| System | hits | wrong of hits | semantic hit p50 ms | p99 ms |", "|---|---|---|---|---|"]
     for name, one in results.items():
         lines.append(f"| {name} | {one['hits'] / one['requests']:.1%} | {one['wrong'] / max(one['hits'], 1):.2%} |"

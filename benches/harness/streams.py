@@ -7,7 +7,13 @@ import subprocess
 from systems import PEERS, ROOT, wait
 
 ORIGIN, NGINX, PROXY, ADMIN = 9340, 9341, 9342, 9343
-SYSTEMS = [("direct to the origin", ORIGIN), ("nginx proxy_pass", NGINX), ("Reprise, miss", PROXY)]
+MISS = "Reprise, miss"
+SYSTEMS = [  # name, port, headers
+    ("direct to the origin", ORIGIN, []),
+    ("nginx proxy_pass", NGINX, []),
+    ("Reprise, pass-through", PROXY, ["x-reprise-mode:off"]),
+    (MISS, PROXY, []),
+]
 LOADS = [("1 stream", 1, 8), ("200 streams", 200, 600)]  # name, concurrent streams, streams in all
 
 
@@ -16,23 +22,25 @@ def measure(running):
                   "--first-token", "20ms", "--token-rate", "100", "--tokens", "100")
     wait(f"http://127.0.0.1:{ORIGIN}/v1/models")
     running.start("nginx-streams", "nginx", "-p", running.work, "-c", PEERS / "nginx-streams.conf")
-    proxy = running.reprise("reprise-streams", f"http://127.0.0.1:{ORIGIN}", PROXY, ADMIN)
+    proxy = running.reprise("reprise-streams", f"http://127.0.0.1:{ORIGIN}", PROXY, ADMIN,
+                            REPRISE__LIMITS__REQUESTS="8192")
     wait(f"http://127.0.0.1:{NGINX}/v1/models")
     results = {}
     for load, at_once, total in LOADS:
-        for name, port in SYSTEMS:
-            results.setdefault(load, {})[name] = hear(port, at_once, total)
+        for name, port, headers in SYSTEMS:
+            results.setdefault(load, {})[name] = hear(port, at_once, total, headers)
     before = rss(proxy.pid)
-    results["5,000 streams"] = {"Reprise, miss": hear(PROXY, 5000, 5000, during=lambda: rss(proxy.pid))}
-    peak = results["5,000 streams"]["Reprise, miss"].pop("during")
-    results["5,000 streams"]["Reprise, miss"]["kib_per_stream"] = (peak - before) / 5000
+    many = hear(PROXY, 5000, 5000, during=lambda: rss(proxy.pid))
+    many["kib_per_stream"] = (many.pop("during") - before) / 5000
+    results["5,000 streams"] = {MISS: many}
     return results
 
 
-def hear(port, at_once, total, during=None):
-    program = max((ROOT / "target/release/deps").glob("streams-*[!.d]"), key=lambda path: path.stat().st_mtime)
-    child = subprocess.Popen([program, f"http://127.0.0.1:{port}", str(at_once), str(total)],
-                             stdout=subprocess.PIPE, text=True)
+def hear(port, at_once, total, headers=(), during=None):
+    child = subprocess.Popen(
+        ["cargo", "bench", "--locked", "--quiet", "--bench", "streams", "--",
+         f"http://127.0.0.1:{port}", str(at_once), str(total), *headers],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True)
     peak = 0
     while during:
         peak = max(peak, during())

@@ -48,6 +48,10 @@ pub struct Eval {
     /// Random orders of a stream, each from an empty cache.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     pub orders: u16,
+    /// Ask a stream's questions as the file has them, as often as --orders says with other audits: for
+    /// a log of what was really asked.
+    #[arg(long)]
+    pub as_recorded: bool,
     /// Policies to try: verified, threshold, vcache. Default: verified and threshold.
     #[arg(long, value_name = "P")]
     pub policy: Vec<String>,
@@ -131,7 +135,8 @@ pub fn run(eval: &Eval, config: &Config) -> Result<(), Fault> {
         let name = name_of(file);
         let mut bars = Bars::of(&name);
         let (settings, prior) = (settings.clone(), prior.clone());
-        let plan = Plan { file: name, settings, orders: usize::from(eval.orders), prior };
+        let orders = usize::from(eval.orders);
+        let plan = Plan { file: name, settings, orders, recorded: eval.as_recorded, prior };
         let evaluated = evaluate(&dataset, &plan, embed, |at| bars.show(at))
             .map_err(|source| Fault::Content { path: file.clone(), source })?;
         rows.extend(evaluated);

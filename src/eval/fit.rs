@@ -111,6 +111,7 @@ fn listen(source: &Source) -> Belief {
         vectors: &source.vectors,
         graph: &graph,
         judging: Judging::of(&source.dataset.truth, &source.answers),
+        recorded: false,
     };
     let mut prior = Belief::flat();
     for pass in 0..PASSES {

@@ -24,8 +24,10 @@ pub struct Plan {
     pub file: String,
     /// Settings, one replay each.
     pub settings: Vec<Settings>,
-    /// Random orders of the file, each from an empty cache.
+    /// Orders of the file, each from an empty cache.
     pub orders: usize,
+    /// Every order is the file's own, and only what is audited differs; otherwise they are random.
+    pub recorded: bool,
     /// First prior of the model that embedded the texts.
     pub prior: Belief,
 }
@@ -165,6 +167,7 @@ pub fn evaluate(
         vectors: &vectors,
         graph: &graph,
         judging: Judging::of(&dataset.truth, &answers),
+        recorded: plan.recorded,
     };
     let total = plan.settings.len() * plan.orders;
     let mut rows = vec![];
@@ -217,6 +220,8 @@ pub(super) struct Stream<'a> {
     pub(super) vectors: &'a Vectors,
     pub(super) graph: &'a Graph,
     pub(super) judging: Judging<'a>,
+    /// Rows come as the file has them.
+    pub(super) recorded: bool,
 }
 
 /// What a cache holds during a replay: an answer is named after the row that it was generated for.
@@ -233,7 +238,12 @@ impl Stream<'_> {
         let mut random = Random::seeded(order.wrapping_mul(7919).wrapping_add(1));
         let mut store = Store { owner: vec![None; self.texts.len()], rows: vec![] };
         let mut run = Run::default();
-        for row in random.order(self.texts.len()) {
+        let rows = if self.recorded {
+            (0..self.texts.len()).collect()
+        } else {
+            random.order(self.texts.len())
+        };
+        for row in rows {
             // The live path neither looks such a question up by meaning nor stores its vector.
             if alone(&self.readings[row]).is_some() {
                 run.pass_by();
@@ -297,5 +307,44 @@ pub(super) fn level(settings: &Settings) -> f64 {
         Policy::Verified | Policy::Vcache => settings.max_wrong_hits,
         Policy::Threshold => (f64::from(settings.min_similarity) * 1e6).round() / 1e6,
         Policy::Off => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::guards::GuardSet;
+
+    /// The third of three questions alike is of another class: a shuffle that asks it first makes two
+    /// wrong hits of one.
+    fn wrong_hits(recorded: bool) -> u64 {
+        let rows = ["a", "a", "b"].iter().enumerate().map(|(at, class)| {
+            format!("{{\"prompt\":\"paint the kitchen walls {at}\",\"class\":\"{class}\"}}\n")
+        });
+        let dataset = Dataset::read(&rows.collect::<String>()).unwrap();
+        let settings = Settings {
+            policy: Policy::Threshold,
+            min_similarity: 0.9,
+            audit: 0.0,
+            guards: GuardSet::NONE,
+            ..Settings::default()
+        };
+        let plan = Plan {
+            file: "alike.jsonl".into(),
+            settings: vec![settings],
+            orders: 20,
+            recorded,
+            prior: Belief::flat(),
+        };
+        let embed = |texts: &[String]| Ok(Vectors::new([1.0, 0.0].repeat(texts.len()), 2).unwrap());
+        let rows = evaluate(&dataset, &plan, embed, |_| {}).unwrap();
+        assert_eq!(rows[0].counts.hits, 40);
+        rows[0].counts.wrong
+    }
+
+    #[test]
+    fn a_recorded_order_is_the_file_s_own() {
+        assert_eq!(wrong_hits(true), 20);
+        assert!(wrong_hits(false) > 20);
     }
 }
