@@ -293,9 +293,14 @@ impl Proxy {
         self.house.as_ref().unwrap()
     }
 
-    /// A request with its whole answer.
+    /// A request with its whole answer, which is then kept if it is to be: that is done just after its
+    /// last byte, so that who asks again at once may still join the first request instead.
     pub(crate) async fn send(&self, ask: &Ask) -> Answer {
-        patiently(async { self.live(ask).await.rest().await }).await
+        let answer = patiently(async { self.live(ask).await.rest().await }).await;
+        if answer.complete && answer.headers.get("x-cache").is_some_and(|told| told == "MISS") {
+            self.landed().await;
+        }
+        answer
     }
 
     /// A request up to the head of its answer.
