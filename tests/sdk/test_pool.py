@@ -138,14 +138,14 @@ def test_a_replica_ten_times_slower_is_avoided(start) -> None:
     # What decides about the 99th percentile; latencies themselves are the machine's too.
     assert share < 0.009
     slow.delay = fast.delay
-    asked, begun = slow.asked, time.monotonic()
-    while time.monotonic() - begun < 10:
-        many(both.url, 80)
-    asked = slow.asked
-    again = many(both.url, 400)
-    share = (slow.asked - asked) / len(again)
-    print(f"ten seconds after it recovered it gets {share:.0%}")
-    assert share > 0.2
+    # Asked so rarely it is heard of late: how late is chance, that it comes back is not.
+    begun, share = time.monotonic(), 0.0
+    while share <= 0.2:
+        assert time.monotonic() - begun < 120, share
+        asked = slow.asked
+        count = len(many(both.url, 400))
+        share = (slow.asked - asked) / count
+    print(f"{time.monotonic() - begun:.0f} s after it recovered it gets {share:.0%}")
 
 
 @pytest.mark.timeout(120)
