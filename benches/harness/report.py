@@ -19,6 +19,7 @@ def markdown(results, options):
     lines += embedding(results["whole"])
     if "streams" in results:
         lines += streams(results["streams"])
+    if "replay" in results:
         lines += replays(results["replay"])
     return "\n".join(lines) + "\n"
 

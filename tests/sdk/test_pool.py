@@ -138,13 +138,14 @@ def test_a_replica_ten_times_slower_is_avoided(start) -> None:
     # What decides about the 99th percentile; latencies themselves are the machine's too.
     assert share < 0.009
     slow.delay = fast.delay
-    # Asked so rarely it is heard of late: how late is chance, that it comes back is not.
+    # Within ten seconds on an even clock (src/upstream/balance/tests.rs). Here a pause of the machine can
+    # make a probe look slow, which costs another eight seconds: three of them.
     begun, share = time.monotonic(), 0.0
     while share <= 0.2:
-        assert time.monotonic() - begun < 120, share
+        assert time.monotonic() - begun < 30, share
         asked = slow.asked
-        count = len(many(both.url, 400))
-        share = (slow.asked - asked) / count
+        again = many(both.url, 400)
+        share = (slow.asked - asked) / len(again)
     print(f"{time.monotonic() - begun:.0f} s after it recovered it gets {share:.0%}")
 
 
