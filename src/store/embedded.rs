@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use self::{
     collection::{Collection, Loaded},
     reader::{Read, Reply},
-    shards::Layout,
+    shard::Layout,
     shared::Shared,
     writer::{Habits, Weight, Write, Writer},
 };
@@ -43,6 +43,7 @@ mod logs;
 mod points;
 mod reader;
 mod room;
+mod shard;
 mod shards;
 mod shared;
 mod writer;

@@ -7,10 +7,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{
-    journal::Journal,
-    shards::{Layout, Shards},
-};
+use super::{journal::Journal, shard::Layout, shards::Shards};
 use crate::{embed::Identity, store::StoreFault};
 
 /// So many changes are replayed at once.

@@ -5,60 +5,31 @@
 
 use std::{
     collections::HashMap,
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
 };
 
 use qdrant_edge::{
-    BinaryQuantizationConfig, BinaryQuantizationQueryEncoding, CountRequest, CreateIndex, Distance,
-    EdgeConfig, EdgeOptimizersConfig, EdgeShard, EdgeVectorParams, FacetRequest, FacetValue,
-    FieldIndexOperations, Filter, HnswIndexConfig, JsonPath, NamedQuery, OrderBy, OrderByInterface,
-    PayloadFieldSchema, PointInsertOperations, PointOperations, PointStructPersisted,
-    QuantizationSearchParams, QueryEnum, QueryRequest, Record as Point, ScalarQuantizationConfig,
-    ScalarType, ScoringQuery, ScrollRequest, SearchParams, UpdateOperation, VectorStructInternal,
-    WalOptions, WithPayloadInterface, WithVector,
+    CountRequest, EdgeShard, FacetRequest, FacetValue, Filter, NamedQuery, OrderBy,
+    OrderByInterface, QueryEnum, QueryRequest, Record as Point, ScoringQuery, ScrollRequest,
+    VectorStructInternal, WithPayloadInterface, WithVector,
 };
 
-use super::{change::Change, logs, points, reader::Page};
+use super::{
+    change::Change,
+    logs, points,
+    reader::Page,
+    shard::{self, Layout, failed, guarded, index, remove, search_params, upsert},
+};
 use crate::{
     embed::Vector,
-    store::{EntryId, Neighbour, Quantization, Record, Selector, StoreFault},
+    store::{EntryId, Neighbour, Record, Selector, StoreFault},
 };
-
-/// Edge's default vector has the empty name.
-const VECTOR: &str = "";
-
-/// Each shard preallocates one log segment of this size, and up to three exist at a time.
-const LOG_SEGMENT_BYTES: usize = 8 << 20;
-
-/// How many candidates a search of a graph keeps in view. Measured by `make bench-store`.
-const BREADTH: usize = 256;
-
-/// The share of all numbers that the 256 steps span: a few extremes would make all steps coarse.
-const INT8_QUANTILE: f32 = 0.99;
 
 /// Records of one page of a list: a reader is taken from the lookups for some 10 ms by each.
 const HOLDINGS_PAGE: usize = 512;
-
-/// How Edge lays its segments out. Tests make them small.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Layout {
-    /// Length of a vector.
-    pub(super) dimension: usize,
-    /// Segments with more KiB of vectors than this get an HNSW graph when optimized: Edge's own
-    /// default, about 6,600 vectors of 384 numbers, below which a scan is as fast.
-    pub(super) index_above_kib: usize,
-    pub(super) quantization: Quantization,
-}
-
-impl Layout {
-    pub(super) const fn new(dimension: usize, quantization: Quantization) -> Self {
-        Self { dimension, index_above_kib: 10_000, quantization }
-    }
-}
 
 /// An open collection.
 pub(super) struct Shards {
@@ -71,12 +42,8 @@ pub(super) struct Shards {
 impl Shards {
     /// Opens both shards under `dir`, side by side, creating what is not there.
     pub(super) fn open(dir: &Path, layout: Layout) -> Result<Self, StoreFault> {
-        let near = || {
-            let config = config(layout).vector(VECTOR, vectors(layout)).build();
-            open_shard(&dir.join("near"), config, points::near_indexes())
-        };
-        let records =
-            || open_shard(&dir.join("records"), config(layout).build(), points::record_indexes());
+        let near = || shard::open_near(&dir.join("near"), layout);
+        let records = || shard::open_records(&dir.join("records"), layout);
         let (near, records) = thread::scope(|scope| {
             let near = scope.spawn(|| guarded("opening", near));
             let records = guarded("opening", records);
@@ -318,121 +285,4 @@ fn told<T>(result: Result<T, StoreFault>) -> Option<T> {
 
 const fn is_put(change: &Change) -> bool {
     matches!(change, Change::Put(_))
-}
-
-/// Quantized, the full vectors stay on disk, mapped: the graph is built and walked over the small ones
-/// in memory, and only candidates are looked at in full.
-fn vectors(layout: Layout) -> EdgeVectorParams {
-    let vectors = EdgeVectorParams::builder(layout.dimension, Distance::Cosine);
-    match layout.quantization {
-        Quantization::None => vectors.build(),
-        Quantization::Int8 => {
-            let int8 = ScalarQuantizationConfig {
-                r#type: ScalarType::Int8,
-                quantile: Some(INT8_QUANTILE),
-                always_ram: Some(true),
-            };
-            vectors.on_disk(true).quantization_config(int8.into()).build()
-        }
-        Quantization::Binary => {
-            let binary = BinaryQuantizationConfig {
-                always_ram: Some(true),
-                encoding: None,
-                // A question is one: its own bits cost nothing and tell more.
-                query_encoding: Some(BinaryQuantizationQueryEncoding::Scalar8Bits),
-            };
-            vectors.on_disk(true).quantization_config(binary.into()).build()
-        }
-    }
-}
-
-fn search_params(quantization: Quantization) -> SearchParams {
-    let quantization = quantization.oversampling().map(|factor| QuantizationSearchParams {
-        ignore: false,
-        rescore: Some(true),
-        oversampling: Some(factor),
-    });
-    SearchParams { hnsw_ef: Some(BREADTH), quantization, ..SearchParams::default() }
-}
-
-fn config(layout: Layout) -> qdrant_edge::EdgeConfigBuilder {
-    // Building a graph must leave cores to the traffic, on whatever machine this is.
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    EdgeConfig::builder()
-        .on_disk_payload(true)
-        .hnsw_config(HnswIndexConfig {
-            max_indexing_threads: (cores / 2).clamp(1, 8),
-            ..HnswIndexConfig::default()
-        })
-        .optimizers(EdgeOptimizersConfig {
-            indexing_threshold: Some(layout.index_above_kib),
-            // Each segment costs a search about as much as any other, however small it is.
-            default_segment_number: Some(2),
-            // Evicting an eighth of a full store must be enough to get disk space back.
-            deleted_threshold: Some(0.1),
-            vacuum_min_vector_number: Some(100),
-            ..EdgeOptimizersConfig::default()
-        })
-        .wal_options(WalOptions { segment_capacity: LOG_SEGMENT_BYTES, ..WalOptions::default() })
-}
-
-fn open_shard(
-    dir: &Path,
-    config: EdgeConfig,
-    indexes: Vec<(JsonPath, PayloadFieldSchema)>,
-) -> Result<EdgeShard, StoreFault> {
-    std::fs::create_dir_all(dir).map_err(failed)?;
-    logs::trim(&dir.join("wal"));
-    // What an interrupted optimization had built so far.
-    std::fs::remove_dir_all(dir.join("temp_segments")).ok();
-    // Loading an empty folder with a configuration creates the shard.
-    let shard = EdgeShard::load(dir, Some(config)).map_err(failed)?;
-    index(&shard, indexes)?;
-    Ok(shard)
-}
-
-fn index(shard: &EdgeShard, fields: Vec<(JsonPath, PayloadFieldSchema)>) -> Result<(), StoreFault> {
-    for (field_name, schema) in fields {
-        let index = CreateIndex { field_name, field_schema: Some(schema) };
-        let operation = FieldIndexOperations::CreateIndex(index);
-        shard.update(UpdateOperation::FieldIndexOperation(operation)).map_err(failed)?;
-    }
-    Ok(())
-}
-
-fn upsert(shard: &EdgeShard, points: Vec<PointStructPersisted>) -> Result<(), StoreFault> {
-    if points.is_empty() {
-        return Ok(());
-    }
-    let points = PointInsertOperations::PointsList(points);
-    let operation = UpdateOperation::PointOperation(PointOperations::UpsertPoints(points));
-    shard.update(operation).map_err(failed)
-}
-
-fn remove(shard: &EdgeShard, ids: &[EntryId]) -> Result<(), StoreFault> {
-    if ids.is_empty() {
-        return Ok(());
-    }
-    let ids = ids.iter().map(|id| points::point_id(*id)).collect();
-    let operation = UpdateOperation::PointOperation(PointOperations::DeletePoints { ids });
-    shard.update(operation).map_err(failed)
-}
-
-/// Turns a panic inside Edge into a fault.
-pub(super) fn guarded<T>(
-    doing: &str,
-    work: impl FnOnce() -> Result<T, StoreFault>,
-) -> Result<T, StoreFault> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let message = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no message");
-        Err(StoreFault::Failed(format!("a panic while {doing}: {message}")))
-    })
-}
-
-fn failed(error: impl fmt::Display) -> StoreFault {
-    StoreFault::Failed(error.to_string())
 }

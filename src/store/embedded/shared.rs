@@ -7,7 +7,8 @@ use parking_lot::{Mutex, RwLock};
 use super::{
     collection::Collection,
     room,
-    shards::{Layout, Shards, guarded},
+    shard::{Layout, guarded},
+    shards::Shards,
 };
 use crate::store::{StoreFault, StoreReport};
 
