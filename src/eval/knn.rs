@@ -120,8 +120,7 @@ impl Graph {
             listed.filter(|(other, _)| is_stored(*other)).take(count).collect();
         if found.len() < count && found.len() < stored.len() {
             found = stored.iter().map(|other| (*other, vectors.similarity(row, *other))).collect();
-            found.sort_unstable_by(|a, b| b.1.total_cmp(&a.1));
-            found.truncate(count);
+            keep_nearest(&mut found, count);
         }
         found
     }
@@ -132,14 +131,19 @@ fn list(vectors: &Vectors, row: usize) -> Vec<(u32, f32)> {
     let others = (0..vectors.len()).filter(|other| *other != row);
     let mut all: Vec<(u32, f32)> =
         others.map(|other| (other as u32, vectors.similarity(row, other))).collect();
-    if all.len() > REACH {
-        all.select_nth_unstable_by(REACH - 1, |a, b| b.1.total_cmp(&a.1));
-        all.truncate(REACH);
-    }
-    all.sort_unstable_by(|a, b| b.1.total_cmp(&a.1));
+    keep_nearest(&mut all, REACH);
     // What was compared is 60 times what is kept.
     all.shrink_to_fit();
     all
+}
+
+/// Sorts the `count` most similar and drops the rest.
+fn keep_nearest<Row>(found: &mut Vec<(Row, f32)>, count: usize) {
+    if found.len() > count && count > 0 {
+        found.select_nth_unstable_by(count - 1, |a, b| b.1.total_cmp(&a.1));
+    }
+    found.truncate(count);
+    found.sort_unstable_by(|a, b| b.1.total_cmp(&a.1));
 }
 
 #[cfg(test)]
