@@ -115,6 +115,12 @@ pub trait Embedder: Send + Sync + 'static {
     /// The vector of `text`. Dropping the future gives up the result, not other callers' work.
     fn embed(&self, text: Arc<str>) -> BoxFuture<'_, Result<Embedded, EmbedFault>>;
 
+    /// The same for a text that no client waits for: where the queue is ours, what clients wait for
+    /// goes first.
+    fn embed_later(&self, text: Arc<str>) -> BoxFuture<'_, Result<Embedded, EmbedFault>> {
+        self.embed(text)
+    }
+
     /// How busy it is.
     fn workload(&self) -> Workload {
         Workload::default()

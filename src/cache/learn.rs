@@ -109,7 +109,7 @@ impl Cache {
         for contender in decision.contenders.iter().take(CONTENDERS_MAX) {
             let Ok(Some((entry, _))) = self.entry(contender.answer.into()).await else { continue };
             let Some(stored) = text_of(&entry) else { continue };
-            let mut said = self.compare(contender, heard.fresh, &stored, &mut fresh_vector).await;
+            let mut said = self.compare(heard, contender, &stored, &mut fresh_vector).await;
             if said.is_none()
                 && contender.similarity >= WORTH_A_MODEL
                 && let Some(judge) = model.take()
@@ -124,12 +124,13 @@ impl Cache {
 
     async fn compare(
         &self,
+        heard: Heard<'_>,
         contender: &Contender,
-        fresh: &str,
         stored: &str,
         fresh_vector: &mut Option<Vector>,
     ) -> Option<Agreement> {
         let bands = Bands::default();
+        let (tenant, fresh) = (&heard.key.tenant, heard.fresh);
         let plain = |text| Answer { text, vector: None };
         if let Some(said) = agreement(&plain(fresh), &plain(stored), bands) {
             return Some(said);
@@ -138,32 +139,46 @@ impl Cache {
             return None;
         }
         if fresh_vector.is_none() {
-            *fresh_vector = self.vector_of(fresh).await;
+            *fresh_vector = self.vector_of(tenant, fresh).await;
         }
-        let stored_vector = self.vector_of(stored).await?;
+        let stored_vector = self.vector_of(tenant, stored).await?;
         let fresh = Answer { text: fresh, vector: Some(fresh_vector.as_deref()?) };
         agreement(&fresh, &Answer { text: stored, vector: Some(&stored_vector) }, bands)
     }
 
     /// The vector of an answer; of a long one, the mean of its pieces.
-    async fn vector_of(&self, text: &str) -> Option<Vector> {
-        let embedder = self.embedder.as_ref()?;
-        match embedder.embed(Arc::from(text)).await.ok()? {
+    async fn vector_of(&self, tenant: &str, text: &str) -> Option<Vector> {
+        match self.embed_later(tenant, text.into()).await? {
             Embedded::Vector(vector) => return Some(vector),
             Embedded::UnknownWords { .. } => return None,
             Embedded::BeyondWindow { .. } => {}
         }
         let words: Vec<&str> = text.split_whitespace().collect();
-        let mut sum = vec![0.0; embedder.identity().dimension];
+        let mut sum = Vec::new();
         for piece in words.chunks(PIECE_WORDS).take(PIECES_MAX) {
-            let Embedded::Vector(vector) = embedder.embed(piece.join(" ").into()).await.ok()?
+            let Embedded::Vector(vector) = self.embed_later(tenant, piece.join(" ").into()).await?
             else {
                 return None;
             };
+            sum.resize(vector.len(), 0.0);
             sum.iter_mut().zip(vector.iter()).for_each(|(sum, x)| *sum += x);
         }
         let norm = sum.iter().map(|x| x * x).sum::<f32>().sqrt();
         (norm > 0.0).then(|| sum.iter().map(|x| x / norm).collect())
+    }
+
+    /// Behind the questions that clients wait for, and remembered like those: an answer that was near
+    /// once is near again.
+    async fn embed_later(&self, tenant: &str, text: Arc<str>) -> Option<Embedded> {
+        let name = self.vectors.name(tenant, &text);
+        if let Some(vector) = self.vectors.get(&name) {
+            return Some(Embedded::Vector(vector));
+        }
+        let embedded = self.embedder.as_ref()?.embed_later(text).await.ok()?;
+        if let Embedded::Vector(vector) = &embedded {
+            self.vectors.put(name, vector);
+        }
+        Some(embedded)
     }
 
     /// Replicas on the same store are to hear what was taught here.

@@ -1,4 +1,4 @@
-//! Vectors of questions that were embedded a while ago.
+//! Vectors of questions that were embedded a while ago, and of answers that were compared.
 //!
 //! The same words under another system prompt, another model or after another history are another
 //! partition, where nothing of the first is served; their vector is the same. A client that asks anew

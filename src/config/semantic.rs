@@ -38,7 +38,7 @@ pub struct Semantic {
     /// Under [`ScopeRule::Shared`]: near questions of one client a minute that are looked up by
     /// meaning; 0: no limit.
     pub probe_limit: u32,
-    /// Room for vectors of questions that were asked before.
+    /// Room for vectors of questions that were asked before and of answers that were compared.
     pub vectors_bytes: Size,
     /// The language model that compares answers.
     pub judge: Judge,

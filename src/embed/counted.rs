@@ -47,6 +47,27 @@ impl Counted {
         self.micros.load(Ordering::Relaxed) as f64 / 1e6
     }
 
+    async fn count(
+        &self,
+        answered: BoxFuture<'_, Result<Embedded, EmbedFault>>,
+    ) -> Result<Embedded, EmbedFault> {
+        let begun = Instant::now();
+        let answer = answered.await;
+        let result = match &answer {
+            Ok(Embedded::Vector(_)) => 0,
+            Ok(Embedded::BeyondWindow { .. }) => 1,
+            Ok(Embedded::UnknownWords { .. }) => 2,
+            Err(EmbedFault::Busy) => 3,
+            Err(EmbedFault::Dead) => 4,
+            Err(EmbedFault::Failed) => 5,
+        };
+        self.results[result].fetch_add(1, Ordering::Relaxed);
+        let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+        self.dead.store(matches!(answer, Err(EmbedFault::Dead)), Ordering::Relaxed);
+        answer
+    }
+
     /// What is wrong while something is.
     pub fn trouble(&self) -> Option<String> {
         let dead = self.dead.load(Ordering::Relaxed);
@@ -60,23 +81,11 @@ impl Embedder for Counted {
     }
 
     fn embed(&self, text: Arc<str>) -> BoxFuture<'_, Result<Embedded, EmbedFault>> {
-        Box::pin(async move {
-            let begun = Instant::now();
-            let answer = self.inner.embed(text).await;
-            let result = match &answer {
-                Ok(Embedded::Vector(_)) => 0,
-                Ok(Embedded::BeyondWindow { .. }) => 1,
-                Ok(Embedded::UnknownWords { .. }) => 2,
-                Err(EmbedFault::Busy) => 3,
-                Err(EmbedFault::Dead) => 4,
-                Err(EmbedFault::Failed) => 5,
-            };
-            self.results[result].fetch_add(1, Ordering::Relaxed);
-            let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-            self.micros.fetch_add(micros, Ordering::Relaxed);
-            self.dead.store(matches!(answer, Err(EmbedFault::Dead)), Ordering::Relaxed);
-            answer
-        })
+        Box::pin(self.count(self.inner.embed(text)))
+    }
+
+    fn embed_later(&self, text: Arc<str>) -> BoxFuture<'_, Result<Embedded, EmbedFault>> {
+        Box::pin(self.count(self.inner.embed_later(text)))
     }
 }
 
@@ -112,7 +121,8 @@ mod tests {
         let count = |name| counted.results().into_iter().find(|(one, _)| *one == name).unwrap().1;
         assert_eq!(["vector", "embed_busy", "embed_dead"].map(count), [1, 1, 1]);
         assert!(counted.trouble().is_some());
-        let _ = counted.embed("two".into()).await;
+        let _ = counted.embed_later("two".into()).await;
         assert_eq!(counted.trouble(), None);
+        assert_eq!(count("vector"), 2);
     }
 }

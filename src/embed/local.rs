@@ -32,7 +32,7 @@ use ort::{environment::Environment, ep::ExecutionProviderDispatch};
 pub use self::provider::Provider;
 use self::{
     model::Model,
-    queue::{LATE, Queue, Seat},
+    queue::{LATE, Priority, Queue, Seat},
     source::Source,
     worker::Answer,
 };
@@ -195,6 +195,14 @@ impl Local {
         let identity = identity.ok_or_else(|| EmbedOpenError::Thread(io::Error::other("none")))?;
         Ok(Self { identity, crew })
     }
+
+    async fn queued(&self, text: Arc<str>, priority: Priority) -> Answer {
+        if text.len() > TEXT_BYTES_MAX {
+            return Ok(Embedded::BeyondWindow { tokens: self.identity.window_tokens + 1 });
+        }
+        let answered = self.crew.queue.push(text, priority)?;
+        answered.await.unwrap_or(Err(EmbedFault::Dead))
+    }
 }
 
 impl Embedder for Local {
@@ -203,13 +211,11 @@ impl Embedder for Local {
     }
 
     fn embed(&self, text: Arc<str>) -> BoxFuture<'_, Result<Embedded, EmbedFault>> {
-        Box::pin(async move {
-            if text.len() > TEXT_BYTES_MAX {
-                return Ok(Embedded::BeyondWindow { tokens: self.identity.window_tokens + 1 });
-            }
-            let answered = self.crew.queue.push(text)?;
-            answered.await.unwrap_or(Err(EmbedFault::Dead))
-        })
+        Box::pin(self.queued(text, Priority::Interactive))
+    }
+
+    fn embed_later(&self, text: Arc<str>) -> BoxFuture<'_, Result<Embedded, EmbedFault>> {
+        Box::pin(self.queued(text, Priority::Background))
     }
 
     fn workload(&self) -> Workload {

@@ -6,6 +6,10 @@
 //! While it keeps up, the oldest is first. When it does not, the newest is: whoever has waited for long is
 //! past its lookup's deadline and wants the vector only to store it, and served in turn, everybody would
 //! be. For the same reason a full queue gives up its oldest.
+//!
+//! Behind them wait the texts that no client waits for (answers that are to be compared). A batch cannot
+//! be interrupted, and an answer takes several times as long as a question: they go one at a time, when
+//! no question waits, or when many batches of questions have gone before.
 
 use std::{
     collections::VecDeque,
@@ -32,6 +36,20 @@ const BATCH_BYTES_MAX: usize = 384;
 
 /// Half of the cache's usual lookup deadline: who has waited for longer is hardly waited for.
 pub(super) const LATE: Duration = Duration::from_millis(25);
+
+/// Batches of questions that may go in a row while something waits behind them. Without an end to it,
+/// under load that never pauses nothing would be learned, and audits that stay unanswered end in serving
+/// no near question at all.
+const IN_A_ROW: u32 = 8;
+
+/// Whether a client waits for a text's vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Priority {
+    /// One does.
+    Interactive,
+    /// Nobody does.
+    Background,
+}
 
 /// One text that waits for its vector.
 #[derive(Debug)]
@@ -73,9 +91,13 @@ pub(super) struct Queue {
     late: Duration,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     jobs: VecDeque<Job>,
+    /// Those of [`Priority::Background`].
+    behind: VecDeque<Job>,
+    /// Batches of `jobs` since the last of `behind`.
+    in_a_row: u32,
     workers: usize,
     closed: bool,
 }
@@ -90,11 +112,11 @@ pub(super) struct Seat {
 // === impl Queue ===
 
 impl Queue {
-    /// At most `capacity` waiting jobs, at most `batch_max` in a batch (each at least one); a job is late
+    /// At most `capacity` waiting jobs of each priority, at most `batch_max` in a batch (each at least one); a job is late
     /// after `late`.
     pub(super) fn new(capacity: usize, batch_max: usize, late: Duration) -> Self {
         Self {
-            state: Mutex::new(State { jobs: VecDeque::new(), workers: 0, closed: false }),
+            state: Mutex::new(State::default()),
             arrived: Condvar::new(),
             left: Condvar::new(),
             capacity: capacity.max(1),
@@ -113,25 +135,30 @@ impl Queue {
     pub(super) fn push(
         &self,
         text: Arc<str>,
+        priority: Priority,
     ) -> Result<oneshot::Receiver<Result<Embedded, EmbedFault>>, EmbedFault> {
         let (answer, answered) = oneshot::channel();
         let mut state = self.state.lock();
         if state.closed {
             return Err(EmbedFault::Dead);
         }
-        if state.jobs.len() >= self.capacity {
+        let waiting = match priority {
+            Priority::Interactive => &mut state.jobs,
+            Priority::Background => &mut state.behind,
+        };
+        if waiting.len() >= self.capacity {
             // Callers leave after a few dozen milliseconds: without this, those who gave up would
             // keep out those who still wait.
-            state.jobs.retain(|job| !job.is_abandoned());
+            waiting.retain(|job| !job.is_abandoned());
         }
         let mut given_up = None;
-        if state.jobs.len() >= self.capacity {
-            given_up = state.jobs.pop_front_if(|oldest| oldest.since.elapsed() >= self.late);
+        if waiting.len() >= self.capacity {
+            given_up = waiting.pop_front_if(|oldest| oldest.since.elapsed() >= self.late);
             if given_up.is_none() {
                 return Err(EmbedFault::Busy);
             }
         }
-        state.jobs.push_back(Job { text, since: Instant::now(), answer });
+        waiting.push_back(Job { text, since: Instant::now(), answer });
         drop(state);
         // Outside the lock: it wakes the caller.
         if let Some(job) = given_up {
@@ -141,7 +168,8 @@ impl Queue {
         Ok(answered)
     }
 
-    /// Blocks until there is work: the oldest job and those behind it that fit to it. `None` when the
+    /// Blocks until there is work: the oldest job and those behind it that fit to it, or one that
+    /// nobody waits for. `None` when the
     /// queue is closed.
     pub(super) fn next_batch(&self) -> Option<Vec<Job>> {
         let mut state = self.state.lock();
@@ -149,7 +177,7 @@ impl Queue {
             if state.closed {
                 return None;
             }
-            let batch = state.take_batch(self.batch_max, self.late);
+            let batch = state.take(self.batch_max, self.late);
             if !batch.is_empty() {
                 return Some(batch);
             }
@@ -159,14 +187,15 @@ impl Queue {
 
     /// Jobs that wait, those of callers that left included.
     pub(super) fn len(&self) -> usize {
-        self.state.lock().jobs.len()
+        let state = self.state.lock();
+        state.jobs.len() + state.behind.len()
     }
 
     /// Refuses new jobs, drops the waiting ones and sends workers home.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
-        let jobs = std::mem::take(&mut state.jobs);
+        let jobs = (std::mem::take(&mut state.jobs), std::mem::take(&mut state.behind));
         drop(state);
         // Outside the lock: dropping a job wakes its caller.
         drop(jobs);
@@ -187,6 +216,23 @@ impl Queue {
 }
 
 impl State {
+    fn take(&mut self, batch_max: usize, late: Duration) -> Vec<Job> {
+        if self.in_a_row < IN_A_ROW {
+            let batch = self.take_batch(batch_max, late);
+            if !batch.is_empty() {
+                self.in_a_row = if self.behind.is_empty() { 0 } else { self.in_a_row + 1 };
+                return batch;
+            }
+        }
+        self.in_a_row = 0;
+        while let Some(job) = self.behind.pop_front() {
+            if !job.is_abandoned() {
+                return vec![job];
+            }
+        }
+        self.take_batch(batch_max, late)
+    }
+
     fn take_batch(&mut self, batch_max: usize, late: Duration) -> Vec<Job> {
         while self.jobs.front().is_some_and(Job::is_abandoned) {
             self.jobs.pop_front();

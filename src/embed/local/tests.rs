@@ -6,7 +6,7 @@ use std::{fs, path::Path, sync::Arc};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 
-use super::{EmbedOpenError, Local, LocalOptions, TEXT_BYTES_MAX, foresee, runtime};
+use super::{EmbedOpenError, Local, LocalOptions, Priority, TEXT_BYTES_MAX, foresee, runtime};
 use crate::embed::{EmbedFault, Embedded, Embedder, Vector, cosine};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/all-MiniLM-L6-v2");
@@ -218,7 +218,7 @@ async fn dropping_ends_and_joins_the_threads() {
     let queue = Arc::clone(&local.crew.queue);
     drop(local);
     assert!(queue.wait_until_empty(std::time::Duration::ZERO), "threads outlive their owner");
-    assert_eq!(queue.push("too late".into()).unwrap_err(), EmbedFault::Dead);
+    assert_eq!(queue.push("too late".into(), Priority::Interactive).unwrap_err(), EmbedFault::Dead);
     assert_eq!(Arc::strong_count(&queue), 1, "a thread still holds the queue");
 }
 

@@ -53,7 +53,10 @@ mod tests {
     use tokio::sync::oneshot::Receiver;
 
     use super::{Answer, Arc, EmbedFault, Embedded, serve};
-    use crate::embed::local::queue::Queue;
+    use crate::embed::local::queue::{
+        Priority::{Background, Interactive},
+        Queue,
+    };
 
     /// Answers each text with a vector that holds its length, tells of each batch, and waits for a
     /// word before each; panics at "panic".
@@ -96,7 +99,7 @@ mod tests {
 
     impl Bench {
         fn push(&self, text: &str) -> Receiver<Answer> {
-            self.queue.push(text.into()).unwrap()
+            self.queue.push(text.into(), Interactive).unwrap()
         }
 
         /// Occupies the thread, so that what is pushed next waits.
@@ -158,7 +161,7 @@ mod tests {
         let bench = bench(2, 1, 0);
         let _first = bench.occupy();
         let _waiting = [bench.push("one"), bench.push("two")];
-        assert_eq!(bench.queue.push("three".into()).unwrap_err(), EmbedFault::Busy);
+        assert_eq!(bench.queue.push("three".into(), Interactive).unwrap_err(), EmbedFault::Busy);
         assert_eq!(bench.queue.len(), 2);
         bench.end();
     }
@@ -176,6 +179,40 @@ mod tests {
         bench.go.send(()).unwrap();
         let lengths = [first, older, newer, newest].map(length);
         assert_eq!(lengths, [5.0, 2.0, 3.0, 4.0]);
+        bench.end();
+    }
+
+    #[test]
+    fn what_nobody_waits_for_goes_alone_and_after_what_somebody_waits_for() {
+        let bench = bench(64, 8, 0);
+        let first = bench.occupy();
+        let behind = ["answer", "another"].map(|text| bench.queue.push(text.into(), Background));
+        let one = bench.push("question");
+        assert_eq!(bench.next_batch(), ["question".into()]);
+        assert_eq!(bench.next_batch(), ["answer".into()]);
+        let two = bench.push("next");
+        assert_eq!(bench.queue.len(), 2);
+        assert_eq!(bench.next_batch(), ["next".into()]);
+        assert_eq!(bench.next_batch(), ["another".into()]);
+        bench.go.send(()).unwrap();
+        let lengths = [first, one, two].map(length);
+        assert_eq!(lengths, [5.0, 8.0, 4.0]);
+        assert_eq!(behind.map(|answered| length(answered.unwrap())), [6.0, 7.0]);
+        bench.end();
+    }
+
+    #[test]
+    fn questions_without_end_do_not_keep_the_others_waiting_for_ever() {
+        let bench = bench(64, 1, 0);
+        let first = bench.occupy();
+        let behind = bench.queue.push("answer".into(), Background).unwrap();
+        let questions: Vec<_> = (0..20).map(|_| bench.push("question")).collect();
+        let batches: Vec<_> = (0..21).map(|_| bench.next_batch()).collect();
+        bench.go.send(()).unwrap();
+        let at = batches.iter().position(|batch| *batch == ["answer".into()]);
+        assert_eq!(at, Some(8));
+        assert_eq!(length(behind), 6.0);
+        drop((first, questions));
         bench.end();
     }
 
@@ -217,7 +254,7 @@ mod tests {
         assert_eq!(bad.blocking_recv().unwrap().unwrap_err(), EmbedFault::Failed);
         // Its sender is dropped with the queue's jobs; `Local` makes `Dead` of that.
         assert!(waiting.blocking_recv().is_err());
-        assert_eq!(bench.queue.push("late".into()).unwrap_err(), EmbedFault::Dead);
+        assert_eq!(bench.queue.push("late".into(), Interactive).unwrap_err(), EmbedFault::Dead);
         bench.end();
     }
 }
