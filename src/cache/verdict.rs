@@ -9,6 +9,7 @@
 //! Three policies stand behind one enum: [`verified`] learns and states its error, [`threshold`]
 //! compares with a number, [`vcache`] follows the published rule of that name.
 
+pub mod burst;
 pub mod controller;
 pub mod families;
 pub mod feature;

@@ -24,8 +24,12 @@ use crate::cache::{
 const ALLOWANCE: f64 = 0.007;
 /// Audits after which half of that way is gone.
 const HALF_WAY: f64 = 25.0;
-/// The worst hit may be this many times more doubtful than the mean is allowed to be.
+/// The worst hit may be this many times more doubtful than the mean is allowed to be, once labels have
+/// come.
 const SLACK: f64 = 6.0;
+/// The weight of labels after which half of the way from 1 to [`SLACK`] is open. Until then low
+/// predictions are no more than the first prior's word.
+const OPENED_AFTER: f64 = 100.0;
 /// The level never falls below this share of the target, or it could not find its way back.
 const STRICTEST: f64 = 0.02;
 /// Step of the level per hit, as a share of the relative miss.
@@ -78,6 +82,9 @@ pub struct Controller {
     /// their ratio.
     predicted: f64,
     seen: f64,
+    /// Weight of all labels so far.
+    #[serde(default = "long_since")]
+    labelled: f64,
     /// Decayed audits: labels of would-be hits drawn at a known share, weighted by its inverse.
     audited: f64,
     audited_wrong: f64,
@@ -99,6 +106,7 @@ impl Controller {
             trust: Trust::Serving,
             predicted: 0.0,
             seen: 0.0,
+            labelled: 0.0,
             audited: 0.0,
             audited_wrong: 0.0,
             audited_predicted: 0.0,
@@ -159,16 +167,19 @@ impl Controller {
         let planned = self.target + ALLOWANCE.min(self.target) * way;
         let miss = 1.0 - error * self.correction() / planned;
         self.level *= (GAIN * miss.max(-4.0)).exp();
-        self.level = self.level.clamp(self.target * STRICTEST, self.target * SLACK);
+        let open = self.labelled / (self.labelled + OPENED_AFTER);
+        let highest = self.target * (1.0 + (SLACK - 1.0) * open);
+        self.level = self.level.clamp(self.target * STRICTEST, highest);
     }
 
-    /// A forwarded question whose predicted error was near the level has been judged.
-    pub fn calibrate(&mut self, error: f64, right: bool) {
-        if error > self.target * SLACK {
-            return;
+    /// A near question has been judged, whose label counts `weight`, in (0, 1].
+    pub fn calibrate(&mut self, error: f64, right: bool, weight: f64) {
+        self.labelled += weight;
+        // Of one far from the level it does not matter how well its error was predicted.
+        if error <= self.target * SLACK {
+            self.predicted = self.predicted * DECAY + weight * error;
+            self.seen = self.seen * DECAY + weight * f64::from(u8::from(!right));
         }
-        self.predicted = self.predicted * DECAY + error;
-        self.seen = self.seen * DECAY + f64::from(u8::from(!right));
     }
 
     /// An audited would-be hit has been judged, by a judge that errs so often.
@@ -198,6 +209,11 @@ impl Controller {
     }
 }
 
+/// What a version wrote that did not count labels had been open all along.
+fn long_since() -> f64 {
+    1e6
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,6 +237,19 @@ mod tests {
         assert_eq!(controller.trust(), Trust::Serving);
         ruled(&mut controller, 5000, 1000);
         assert_eq!(controller.trust(), Trust::Serving, "what was audited may be rare");
+    }
+
+    #[test]
+    fn the_level_rises_with_labels_and_not_with_hits_alone() {
+        let highest = |labels: u32| {
+            let mut controller = Controller::new(0.01);
+            (0..labels).for_each(|_| controller.calibrate(0.9, true, 1.0));
+            ruled(&mut controller, 1000, 1);
+            controller.level()
+        };
+        assert!((highest(0) - 0.01).abs() < 1e-9, "{}", highest(0));
+        assert!((highest(100) - 0.035).abs() < 1e-9, "{}", highest(100));
+        assert!(highest(10_000) > 0.059);
     }
 
     #[test]

@@ -14,6 +14,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::burst::Halvings;
+
 /// Steps of a feature, each [`STEP`] wide: `-0.3..1.748`.
 const LEVELS: usize = 256;
 const STEP: f32 = 0.008;
@@ -47,25 +49,25 @@ impl Level {
     }
 }
 
-/// The outcomes that an answer has collected: 2 to 40 bytes, nothing at all for an answer never
+/// The outcomes that an answer has collected: 2 to 80 bytes, nothing at all for an answer never
 /// judged.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Outcomes {
-    /// Oldest first.
-    levels: Vec<Level>,
+    /// Oldest first; each a [`Level`], with the halvings of its weight in the upper byte.
+    levels: Vec<u16>,
     /// Bit `i` tells whether outcome `i` was right.
     right: u32,
 }
 
 impl Outcomes {
     /// Adds an outcome; the oldest leaves when [`MEMORY`] are held.
-    pub fn push(&mut self, level: Level, right: bool) {
+    pub fn push(&mut self, level: Level, right: bool, halvings: Halvings) {
         if self.levels.len() == MEMORY {
             self.levels.remove(0);
             self.right >>= 1;
         }
         self.right |= u32::from(right) << self.levels.len();
-        self.levels.push(level);
+        self.levels.push(u16::from_le_bytes([level.0, halvings.0]));
     }
 
     /// Outcomes held.
@@ -78,8 +80,11 @@ impl Outcomes {
         self.levels.is_empty()
     }
 
-    fn iter(&self) -> impl Iterator<Item = (Level, bool)> + '_ {
-        self.levels.iter().enumerate().map(|(i, level)| (*level, self.right >> i & 1 == 1))
+    fn iter(&self) -> impl Iterator<Item = (Level, bool, Halvings)> + '_ {
+        self.levels.iter().enumerate().map(|(i, outcome)| {
+            let [level, halvings] = outcome.to_le_bytes();
+            (Level(level), self.right >> i & 1 == 1, Halvings(halvings))
+        })
     }
 }
 
@@ -145,15 +150,17 @@ impl Belief {
         Self::of(weights.into_boxed_slice())
     }
 
-    /// Weights times likelihood of the outcomes, up to a common factor.
+    /// Weights times likelihood of the outcomes, each to the power of what it counts, up to a common
+    /// factor.
     fn likelihoods(&self, outcomes: &Outcomes) -> Vec<f32> {
         /// `e^-17` is below what a sum of single-precision numbers near one can hold.
         const NEGLIGIBLE: f32 = -17.0;
         let mut log = self.ln.to_vec();
-        for (level, right) in outcomes.iter() {
+        for (level, right, halvings) in outcomes.iter() {
             let row = if right { CURVES.ln_right(level) } else { CURVES.ln_wrong(level) };
+            let weight = halvings.weight();
             for (cell, likelihood) in log.iter_mut().zip(row) {
-                *cell += likelihood;
+                *cell += weight * likelihood;
             }
         }
         // Subtracting the largest first keeps 32 unlikely outcomes from underflowing every cell at
@@ -285,8 +292,8 @@ mod tests {
         let flat = Belief::flat();
         let (mut good, mut bad) = (Outcomes::default(), Outcomes::default());
         for _ in 0..10 {
-            good.push(Level::of(0.8), true);
-            bad.push(Level::of(0.8), false);
+            good.push(Level::of(0.8), true, Halvings(0));
+            bad.push(Level::of(0.8), false, Halvings(0));
         }
         let at = Level::of(0.9);
         assert!(flat.given(&good).alpha(at) > 0.95);
@@ -294,23 +301,44 @@ mod tests {
     }
 
     #[test]
+    fn an_outcome_of_half_the_weight_moves_it_half_as_far() {
+        let belief = |halvings: &[u8]| {
+            let mut outcomes = Outcomes::default();
+            halvings.iter().for_each(|n| outcomes.push(Level::of(0.8), false, Halvings(*n)));
+            Belief::flat().given(&outcomes).alpha(Level::of(0.9))
+        };
+        assert!((belief(&[1, 1]) - belief(&[0])).abs() < 1e-5);
+        assert!(belief(&[6]) > belief(&[0]));
+    }
+
+    #[test]
+    fn outcomes_of_an_older_version_count_in_full() {
+        let old: Outcomes = serde_json::from_str(r#"{"levels":[137,200],"right":1}"#).unwrap();
+        let full = Halvings(0);
+        assert_eq!(
+            old.iter().collect::<Vec<_>>(),
+            [(Level(137), true, full), (Level(200), false, full)]
+        );
+    }
+
+    #[test]
     fn only_the_last_outcomes_count() {
         let mut outcomes = Outcomes::default();
         for _ in 0..40 {
-            outcomes.push(Level::of(0.9), false);
+            outcomes.push(Level::of(0.9), false, Halvings(0));
         }
         for _ in 0..MEMORY {
-            outcomes.push(Level::of(0.9), true);
+            outcomes.push(Level::of(0.9), true, Halvings(0));
         }
         assert_eq!(outcomes.len(), MEMORY);
-        assert!(outcomes.iter().all(|(_, right)| right));
+        assert!(outcomes.iter().all(|(_, right, _)| right));
     }
 
     #[test]
     fn a_full_record_is_small() {
         let mut outcomes = Outcomes::default();
         for i in 0..100 {
-            outcomes.push(Level::of(1.5), i % 2 == 0);
+            outcomes.push(Level::of(1.5), i % 2 == 0, Halvings(6));
         }
         assert!(serde_json::to_string(&outcomes).unwrap().len() <= 300);
     }
@@ -325,10 +353,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn alpha_is_a_rising_probability(outcomes in proptest::collection::vec((0.0f32..1.7, any::<bool>()), 0..60)) {
+        fn alpha_is_a_rising_probability(outcomes in proptest::collection::vec((0.0f32..1.7, any::<bool>(), 0u8..7), 0..60)) {
             let mut held = Outcomes::default();
-            for (f, right) in outcomes {
-                held.push(Level::of(f), right);
+            for (f, right, halvings) in outcomes {
+                held.push(Level::of(f), right, Halvings(halvings));
             }
             let belief = Belief::flat().given(&held);
             prop_assert!((belief.weights().iter().sum::<f32>() - 1.0).abs() < 1e-3);

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::AnswerId;
+use super::burst::{Bursts, Halvings};
 use super::controller::Controller;
 use super::posterior::{Belief, Level, Outcomes};
 
@@ -27,16 +28,23 @@ const SLOWEST: f64 = 2000.0;
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct Verified {
     prior: Belief,
-    /// Outcomes that have moved the prior.
+    /// Weight of the outcomes that have moved the prior.
     learned: f64,
     records: HashMap<AnswerId, Outcomes>,
+    bursts: Bursts,
     controller: Controller,
 }
 
 impl Verified {
     /// From a first prior and a target on wrong answers per hit.
     pub fn new(prior: Belief, target: f64) -> Self {
-        Self { prior, learned: 0.0, records: HashMap::new(), controller: Controller::new(target) }
+        Self {
+            prior,
+            learned: 0.0,
+            records: HashMap::new(),
+            bursts: Bursts::default(),
+            controller: Controller::new(target),
+        }
     }
 
     /// Probability that an answer of this family is right at a feature.
@@ -59,7 +67,7 @@ impl Verified {
         &mut self.controller
     }
 
-    /// Outcomes that have moved the prior.
+    /// Weight of the outcomes that have moved the prior.
     pub fn learned(&self) -> f64 {
         self.learned
     }
@@ -69,17 +77,30 @@ impl Verified {
         &self.prior
     }
 
+    /// A near question of this family was judged, whose predicted error was `error`.
+    pub fn label(&mut self, family: AnswerId, feature: f32, error: f64, right: bool) {
+        let halvings = self.bursts.weigh(family);
+        self.controller.calibrate(error, right, f64::from(halvings.weight()));
+        self.observe(family, feature, right, halvings);
+    }
+
+    /// An answer of this family was wrong, whatever the question.
+    pub fn refute(&mut self, family: AnswerId, feature: f32) {
+        self.observe(family, feature, false, Halvings::default());
+    }
+
     /// An outcome of a family: its record grows and the shared prior leans towards its belief.
-    pub fn observe(&mut self, family: AnswerId, feature: f32, right: bool) {
+    fn observe(&mut self, family: AnswerId, feature: f32, right: bool, halvings: Halvings) {
         if self.records.len() >= MOST_RECORDS && !self.records.contains_key(&family) {
             return;
         }
         let record = self.records.entry(family).or_default();
-        record.push(Level::of(feature), right);
+        record.push(Level::of(feature), right, halvings);
         let belief = self.prior.given(record);
-        self.learned += 1.0;
+        let weight = halvings.weight();
+        self.learned += f64::from(weight);
         let share = (1.0 / (FIRST_PRIOR_WEIGHT + self.learned)).max(1.0 / SLOWEST);
-        self.prior.lean(&belief, share as f32);
+        self.prior.lean(&belief, weight * share as f32);
     }
 
     /// The answer has left the store.
@@ -94,6 +115,8 @@ struct Stored {
     prior: Vec<f32>,
     learned: f64,
     records: HashMap<AnswerId, Outcomes>,
+    #[serde(default)]
+    bursts: Bursts,
     controller: Controller,
 }
 
@@ -103,6 +126,7 @@ impl From<Verified> for Stored {
             prior: v.prior.weights().to_vec(),
             learned: v.learned,
             records: v.records,
+            bursts: v.bursts,
             controller: v.controller,
         }
     }
@@ -114,7 +138,13 @@ impl TryFrom<Stored> for Verified {
     fn try_from(s: Stored) -> Result<Self, Self::Error> {
         let prior = Belief::from_weights(s.prior)
             .ok_or("the stored prior is not a distribution over this version's grid")?;
-        Ok(Self { prior, learned: s.learned, records: s.records, controller: s.controller })
+        Ok(Self {
+            prior,
+            learned: s.learned,
+            records: s.records,
+            bursts: s.bursts,
+            controller: s.controller,
+        })
     }
 }
 
@@ -125,13 +155,11 @@ mod tests {
     #[test]
     fn good_answers_rise_and_bad_ones_fall() {
         let mut state = Verified::new(Belief::flat(), 0.01);
-        for family in 0..200u128 {
-            for _ in 0..3 {
-                state.observe(AnswerId(family), 1.2, true);
-                state.observe(AnswerId(family), 0.5, false);
-            }
+        for family in (0..3).flat_map(|_| 0..200u128) {
+            state.label(AnswerId(family), 1.2, 0.1, true);
+            state.label(AnswerId(family), 0.5, 0.9, false);
         }
-        state.observe(AnswerId(0), 1.2, false);
+        state.label(AnswerId(0), 1.2, 0.1, false);
         assert!(state.alpha(AnswerId(7), 1.3) > 0.97, "{}", state.alpha(AnswerId(7), 1.3));
         assert!(state.alpha(AnswerId(7), 0.5) < 0.1);
         assert!(
@@ -145,7 +173,7 @@ mod tests {
     fn state_survives_a_restart() {
         let mut state = Verified::new(Belief::flat(), 0.02);
         for n in 0..50u128 {
-            state.observe(AnswerId(n % 7), 0.9 + n as f32 / 100.0, n % 5 > 0);
+            state.label(AnswerId(n % 7), 0.9 + n as f32 / 100.0, 0.1, n % 5 > 0);
         }
         let stored = serde_json::to_string(&state).unwrap();
         let back: Verified = serde_json::from_str(&stored).unwrap();

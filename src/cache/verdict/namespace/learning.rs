@@ -64,8 +64,7 @@ impl Namespace {
                 // What a guard stopped would never be served: its outcome says nothing about what
                 // similarity is worth.
                 if teaches {
-                    v.controller_mut().calibrate(1.0 - alpha, right);
-                    v.observe(family, feature, right);
+                    v.label(family, feature, 1.0 - alpha, right);
                 }
             }
             State::Vcache(v) if teaches => v.observe(family, similarity, right),
@@ -90,7 +89,7 @@ impl Namespace {
         let family = self.memory.families.eldest(answer);
         self.memory.families.quarantine(answer);
         match &mut self.memory.state {
-            State::Verified(v) => v.observe(family, SURE, false),
+            State::Verified(v) => v.refute(family, SURE),
             State::Vcache(v) => v.observe(family, 1.0, false),
             State::Threshold | State::Off => {}
         }
