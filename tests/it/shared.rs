@@ -166,8 +166,9 @@ async fn who_begins_takes_over_what_a_replica_learned_that_has_stopped() {
         one.send(&Ask::chat(&format!("how do I reset the password of my {thing}"))).await;
         one.written(1 + at as u64).await;
     }
+    // Three labels of one family in a row: the third counts half.
     let learned = labels(&one);
-    assert!(learned >= 3.0, "{learned}");
+    assert!(learned >= 2.5, "{learned}");
     one.stop().await;
     let later = replica_by("verified", &origin, &url, &prefix, &words).await;
     eventually("it takes over", || labels(&later) == learned).await;
