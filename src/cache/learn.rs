@@ -174,11 +174,8 @@ impl Cache {
         if let Some(vector) = self.vectors.get(&name) {
             return Some(Embedded::Vector(vector));
         }
-        let embedded = self.embedder.as_ref()?.embed_later(text).await.ok()?;
-        if let Embedded::Vector(vector) = &embedded {
-            self.vectors.put(name, vector);
-        }
-        Some(embedded)
+        let answered = self.embedder.as_ref()?.embed_later(text);
+        self.vectors.keep(name, answered).await.ok()
     }
 
     /// Replicas on the same store are to hear what was taught here.

@@ -21,7 +21,7 @@ use super::{
     wording::Compared,
 };
 use crate::{
-    embed::{EmbedFault, Embedded, Embedder, Vector},
+    embed::{EmbedFault, Embedded, Vector},
     store::{Neighbour, VectorStore},
     wire::Prompt,
 };
@@ -154,24 +154,11 @@ impl Cache {
         let name = self.vectors.name(&key.tenant, question);
         match self.vectors.get(&name) {
             Some(vector) => Embedding::Ready(vector),
-            None => Embedding::Pending(self.embed(&**embedder, question.clone(), name)),
-        }
-    }
-
-    /// The vector of a text, to be remembered under `name`.
-    fn embed<'c>(
-        &'c self,
-        embedder: &'c dyn Embedder,
-        text: Arc<str>,
-        name: [u8; 32],
-    ) -> BoxFuture<'c, Result<Embedded, EmbedFault>> {
-        Box::pin(async move {
-            let embedded = embedder.embed(text).await?;
-            if let Embedded::Vector(vector) = &embedded {
-                self.vectors.put(name, vector);
+            None => {
+                let answered = embedder.embed(question.clone());
+                Embedding::Pending(Box::pin(self.vectors.keep(name, answered)))
             }
-            Ok(embedded)
-        })
+        }
     }
 
     async fn steps(

@@ -13,9 +13,13 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
+use futures_util::future::BoxFuture;
 use moka::sync::Cache;
 
-use crate::{embed::Vector, wire::json::tagged};
+use crate::{
+    embed::{EmbedFault, Embedded, Vector},
+    wire::json::tagged,
+};
 
 /// What an entry takes beside its numbers: digest, reference counts, the map's own.
 const OVERHEAD_BYTES: usize = 192;
@@ -55,8 +59,21 @@ impl Vectors {
         Some(found)
     }
 
-    pub(super) fn put(&self, name: [u8; 32], vector: &Vector) {
+    fn put(&self, name: [u8; 32], vector: &Vector) {
         self.memo.insert(name, Arc::clone(vector));
+    }
+
+    /// What an embedder answers; a vector is remembered under `name`.
+    pub(super) async fn keep(
+        &self,
+        name: [u8; 32],
+        answered: BoxFuture<'_, Result<Embedded, EmbedFault>>,
+    ) -> Result<Embedded, EmbedFault> {
+        let embedded = answered.await?;
+        if let Embedded::Vector(vector) = &embedded {
+            self.put(name, vector);
+        }
+        Ok(embedded)
     }
 
     /// Forgets all of them.
