@@ -82,9 +82,6 @@ pub struct Controller {
     /// their ratio.
     predicted: f64,
     seen: f64,
-    /// Weight of all labels so far.
-    #[serde(default = "long_since")]
-    labelled: f64,
     /// Decayed audits: labels of would-be hits drawn at a known share, weighted by its inverse.
     audited: f64,
     audited_wrong: f64,
@@ -106,7 +103,6 @@ impl Controller {
             trust: Trust::Serving,
             predicted: 0.0,
             seen: 0.0,
-            labelled: 0.0,
             audited: 0.0,
             audited_wrong: 0.0,
             audited_predicted: 0.0,
@@ -148,13 +144,14 @@ impl Controller {
         near.max(served).max(LEAST_CORRECTION)
     }
 
-    /// A near question was ruled on: no hit, or one of this predicted error, served or not.
-    pub fn ruled(&mut self, hit: Option<f64>) {
+    /// A near question was ruled on: no hit, or one of this predicted error, served or not. `learned` is
+    /// the weight of all labels so far.
+    pub fn ruled(&mut self, hit: Option<f64>, learned: f64) {
         self.ruled = self.ruled * RULING_DECAY + 1.0;
         self.hits *= RULING_DECAY;
         if let Some(error) = hit {
             self.hits += 1.0;
-            self.spend(error);
+            self.spend(error, learned);
         }
         let rare = self.ruled >= RARE_AFTER && self.hits < self.ruled * RARE;
         if self.trust == Trust::Serving && rare && self.audited < RECOVERY_LABELS {
@@ -162,24 +159,24 @@ impl Controller {
         }
     }
 
-    fn spend(&mut self, error: f64) {
+    fn spend(&mut self, error: f64, learned: f64) {
         let way = self.audited / (self.audited + HALF_WAY);
         let planned = self.target + ALLOWANCE.min(self.target) * way;
         let miss = 1.0 - error * self.correction() / planned;
         self.level *= (GAIN * miss.max(-4.0)).exp();
-        let open = self.labelled / (self.labelled + OPENED_AFTER);
+        let open = learned / (learned + OPENED_AFTER);
         let highest = self.target * (1.0 + (SLACK - 1.0) * open);
         self.level = self.level.clamp(self.target * STRICTEST, highest);
     }
 
     /// A near question has been judged, whose label counts `weight`, in (0, 1].
     pub fn calibrate(&mut self, error: f64, right: bool, weight: f64) {
-        self.labelled += weight;
         // Of one far from the level it does not matter how well its error was predicted.
-        if error <= self.target * SLACK {
-            self.predicted = self.predicted * DECAY + weight * error;
-            self.seen = self.seen * DECAY + weight * f64::from(u8::from(!right));
+        if error > self.target * SLACK {
+            return;
         }
+        self.predicted = self.predicted * DECAY + weight * error;
+        self.seen = self.seen * DECAY + weight * f64::from(u8::from(!right));
     }
 
     /// An audited would-be hit has been judged, by a judge that errs so often.
@@ -209,53 +206,47 @@ impl Controller {
     }
 }
 
-/// What a version wrote that did not count labels had been open all along.
-fn long_since() -> f64 {
-    1e6
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ruled(controller: &mut Controller, questions: u32, one_hit_in: u32) {
+    fn ruled(controller: &mut Controller, questions: u32, one_hit_in: u32, learned: f64) {
         for question in 0..questions {
-            controller.ruled((question % one_hit_in == 0).then_some(0.001));
+            controller.ruled((question % one_hit_in == 0).then_some(0.001), learned);
         }
     }
 
     #[test]
     fn hits_too_rare_to_be_audited_end_until_labels_show_them_right() {
         let mut controller = Controller::new(0.01);
-        ruled(&mut controller, 1950, 1000);
+        ruled(&mut controller, 1950, 1000, 0.0);
         assert_eq!(controller.trust(), Trust::Serving);
-        ruled(&mut controller, 100, 1000);
+        ruled(&mut controller, 100, 1000, 0.0);
         assert_eq!(controller.trust(), Trust::ExactOnly);
         for _ in 0..70 {
             controller.audit(0.001, true, JudgeError::default());
         }
         assert_eq!(controller.trust(), Trust::Serving);
-        ruled(&mut controller, 5000, 1000);
+        ruled(&mut controller, 5000, 1000, 0.0);
         assert_eq!(controller.trust(), Trust::Serving, "what was audited may be rare");
     }
 
     #[test]
     fn the_level_rises_with_labels_and_not_with_hits_alone() {
-        let highest = |labels: u32| {
+        let highest = |learned: f64| {
             let mut controller = Controller::new(0.01);
-            (0..labels).for_each(|_| controller.calibrate(0.9, true, 1.0));
-            ruled(&mut controller, 1000, 1);
+            ruled(&mut controller, 1000, 1, learned);
             controller.level()
         };
-        assert!((highest(0) - 0.01).abs() < 1e-9, "{}", highest(0));
-        assert!((highest(100) - 0.035).abs() < 1e-9, "{}", highest(100));
-        assert!(highest(10_000) > 0.059);
+        assert!((highest(0.0) - 0.01).abs() < 1e-9, "{}", highest(0.0));
+        assert!((highest(100.0) - 0.035).abs() < 1e-9, "{}", highest(100.0));
+        assert!(highest(10_000.0) > 0.059);
     }
 
     #[test]
     fn one_hit_in_a_hundred_is_not_rare() {
         let mut controller = Controller::new(0.01);
-        ruled(&mut controller, 20_000, 100);
+        ruled(&mut controller, 20_000, 100, 0.0);
         assert_eq!(controller.trust(), Trust::Serving);
     }
 }

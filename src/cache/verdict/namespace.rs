@@ -199,7 +199,7 @@ impl Namespace {
         if decision.chosen.is_some()
             && let State::Verified(v) = &mut self.memory.state
         {
-            v.controller_mut().ruled(would_serve.then_some(1.0 - decision.alpha));
+            v.ruled(would_serve.then_some(1.0 - decision.alpha));
         }
     }
 

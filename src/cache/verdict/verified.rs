@@ -77,6 +77,11 @@ impl Verified {
         &self.prior
     }
 
+    /// A near question was ruled on: no hit, or one of this predicted error, served or not.
+    pub fn ruled(&mut self, hit: Option<f64>) {
+        self.controller.ruled(hit, self.learned);
+    }
+
     /// A near question of this family was judged, whose predicted error was `error`.
     pub fn label(&mut self, family: AnswerId, feature: f32, error: f64, right: bool) {
         let halvings = self.bursts.weigh(family);
