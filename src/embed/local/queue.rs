@@ -112,8 +112,8 @@ pub(super) struct Seat {
 // === impl Queue ===
 
 impl Queue {
-    /// At most `capacity` waiting jobs of each priority, at most `batch_max` in a batch (each at least one); a job is late
-    /// after `late`.
+    /// At most `capacity` waiting jobs of each priority, at most `batch_max` in a batch (each at least
+    /// one); a job is late after `late`.
     pub(super) fn new(capacity: usize, batch_max: usize, late: Duration) -> Self {
         Self {
             state: Mutex::new(State::default()),
@@ -169,8 +169,7 @@ impl Queue {
     }
 
     /// Blocks until there is work: the oldest job and those behind it that fit to it, or one that
-    /// nobody waits for. `None` when the
-    /// queue is closed.
+    /// nobody waits for. `None` when the queue is closed.
     pub(super) fn next_batch(&self) -> Option<Vec<Job>> {
         let mut state = self.state.lock();
         loop {
