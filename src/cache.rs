@@ -3,6 +3,7 @@
 //! The cache knows prompts, answers and scopes, not HTTP bodies and not databases. Everything in it
 //! fails open: a reason not to answer is an ordinary result.
 
+mod admin;
 pub mod entry;
 pub mod exact;
 pub mod explain;
@@ -56,7 +57,7 @@ use self::{
     vectors::Vectors,
     verdict::Placement,
     worth::Worth,
-    write::{Terms, WriteBehind, WriteReport},
+    write::{Terms, WriteBehind},
 };
 pub use self::{
     feedback::Mark,
@@ -65,7 +66,7 @@ pub use self::{
 use crate::{
     config,
     embed::{Embedder, Vector},
-    store::{EntryId, Selector, StoreFault, VectorStore},
+    store::{EntryId, VectorStore},
     wire::NotStorable,
 };
 
@@ -352,75 +353,5 @@ impl Cache {
             Placement::Alias(elder) => writer.put(entry, vector, elder.into()),
             Placement::Redundant(elder) => writer.put(entry, None, elder.into()),
         }
-    }
-
-    /// Writes down what was learned about near questions, and what answers were worth.
-    ///
-    /// # Errors
-    /// The file system's.
-    pub fn save_learned(&self) -> std::io::Result<()> {
-        let worth = self.worth.as_ref().map_or(Ok(()), |worth| worth.save());
-        self.namespaces.save().and(worth)
-    }
-
-    /// The answer of this name and the tier that it was found in, for people.
-    ///
-    /// # Errors
-    /// Why the store cannot say.
-    pub async fn entry(&self, id: EntryId) -> Result<Option<(Arc<Entry>, Tier)>, Reason> {
-        if let Some(entry) = self.exact.by_id(id) {
-            return Ok(Some((entry, Tier::Memory)));
-        }
-        let Some(store) = &self.store else { return Ok(None) };
-        Ok(self.fetch(store.as_ref(), id).await?.map(|entry| (entry, Tier::Store)))
-    }
-
-    /// Deletes one answer with all its keys in every tier, and says how many were found.
-    ///
-    /// # Errors
-    /// The store's; the memory tier has forgotten it all the same.
-    pub async fn delete(&self, id: EntryId) -> Result<u64, StoreFault> {
-        let here = u64::from(self.exact.remove(id));
-        let Some(store) = &self.store else { return Ok(here) };
-        // A key that leads to an elder answer goes with that answer: they say the same.
-        let answer = store.get(id).await?.map_or(id, |record| record.answer);
-        Ok(self.purge(Selector::Answer(answer)).await?.max(here))
-    }
-
-    /// Makes every kept answer durable, and leaves what was learned to replicas that begin later.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn flush(&self) -> Result<(), StoreFault> {
-        if let Some(writer) = &self.writer {
-            writer.flush().await?;
-        }
-        match &self.replicas {
-            Some(replicas) => {
-                replicas.tell_lessons().await?;
-                replicas.publish().await
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Questions whose vector was remembered, so far.
-    pub fn vectors_found(&self) -> u64 {
-        self.vectors.found()
-    }
-
-    /// Entries and bytes in memory.
-    pub fn memory(&self) -> (u64, u64) {
-        self.exact.size()
-    }
-
-    /// How writing goes.
-    pub fn writes(&self) -> WriteReport {
-        self.writer.as_ref().map(WriteBehind::report).unwrap_or_default()
-    }
-
-    /// The store, for reports.
-    pub fn store(&self) -> Option<&Arc<dyn VectorStore>> {
-        self.store.as_ref()
     }
 }

@@ -1,3 +1,6 @@
+mod entries;
+mod lifecycle;
+
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use futures_util::future::BoxFuture;
@@ -178,54 +181,6 @@ fn code(body: &str) -> String {
 }
 
 #[tokio::test]
-async fn readiness_follows_the_life_of_the_process() {
-    let admin = Listener::start(PLAIN).await;
-    admin.health.set("embedder", Part::Starting);
-    assert_eq!(admin.get("/livez").await, (200, "ok\n".into()));
-    assert_eq!(admin.get("/readyz").await, (503, "starting: embedder\n".into()));
-    admin.health.set("embedder", Part::Degraded("no model at assets/".into()));
-    admin.health.set("store", Part::Ok);
-    admin.health.enter(Phase::Serving);
-    assert_eq!(admin.get("/readyz").await, (200, "ok\n".into()));
-    let (status, text) = admin.get("/readyz?verbose").await;
-    assert_eq!(status, 200);
-    assert!(text.contains("[+]store ok\n"), "{text}");
-    assert!(text.contains("[-]embedder: degraded"), "{text}");
-    admin.health.enter(Phase::Draining);
-    let (status, text) = admin.get("/readyz?verbose=1").await;
-    assert_eq!(status, 503);
-    assert!(text.starts_with("[-]process draining\n"), "{text}");
-}
-
-#[tokio::test]
-async fn before_the_rooms_are_open_health_is_answered_and_nothing_else() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (health, opened) = (Arc::new(Health::new()), CancellationToken::new());
-    health.set("embedder", Part::Starting);
-    let task = tokio::spawn(starting(listener, Arc::clone(&health), opened.clone()));
-    let ask = async |path: &str| {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        stream.write_all(head.as_bytes()).await.unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await.unwrap();
-        text
-    };
-    assert!(ask("/livez").await.starts_with("HTTP/1.1 200"));
-    let ready = ask("/readyz").await;
-    assert!(
-        ready.starts_with("HTTP/1.1 503") && ready.ends_with("starting: embedder\n"),
-        "{ready}"
-    );
-    let stats = ask("/api/v1/stats").await;
-    assert!(stats.starts_with("HTTP/1.1 503") && stats.contains("\"starting\""), "{stats}");
-    opened.cancel();
-    let listener = task.await.unwrap();
-    assert_eq!(listener.local_addr().unwrap(), address, "the same port goes on");
-}
-
-#[tokio::test]
 async fn metrics_are_in_prometheus_text_format() {
     let admin = Listener::start(PLAIN).await;
     let (status, head, body) = admin.ask("GET", "/metrics", "").await;
@@ -253,134 +208,6 @@ async fn what_is_not_there_is_said_in_json() {
     let (status, head, body) = admin.ask("DELETE", "/metrics", "").await;
     assert_eq!((status, code(&body)), (405, "method_not_allowed".into()));
     assert!(head.contains("allow: get"), "{head}");
-}
-
-#[tokio::test]
-async fn an_entry_is_shown_without_its_prompt_and_deleted_once() {
-    let admin = Listener::start(PLAIN).await;
-    let path = format!("/api/v1/entries/{ID}");
-    let (status, body) = admin.get(&path).await;
-    assert_eq!(status, 200);
-    assert!(body.contains("\"model\":\"m\"") && !body.contains("secret"), "{body}");
-    let (status, _, body) = admin.ask("DELETE", &path, "").await;
-    assert_eq!(status, 200);
-    assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["removed"], 1);
-    let (status, _, body) = admin.ask("DELETE", &path, "").await;
-    assert_eq!((status, code(&body)), (404, "no_entry".into()));
-    let (status, body) = admin.get(&path).await;
-    assert_eq!((status, code(&body)), (404, "no_entry".into()));
-}
-
-#[tokio::test]
-async fn a_bad_id_is_a_bad_request() {
-    let admin = Listener::start(PLAIN).await;
-    let (status, body) = admin.get("/api/v1/entries/nonsense").await;
-    assert_eq!((status, code(&body)), (400, "bad_request".into()));
-}
-
-#[tokio::test]
-async fn a_store_that_cannot_answer_is_503_with_its_reason() {
-    let admin = Listener::start(Setup { broken: true, ..PLAIN }).await;
-    let (status, body) = admin.get(&format!("/api/v1/entries/{ID}")).await;
-    assert_eq!((status, code(&body)), (503, "store_unavailable".into()));
-    assert!(body.contains("no disk"), "{body}");
-}
-
-#[tokio::test]
-async fn prompt_text_is_for_those_who_may_write_where_configured() {
-    let admin =
-        Listener::start(Setup { prompts: Prompts::Shown, token: Some("t0ken"), ..PLAIN }).await;
-    let path = format!("/api/v1/entries/{ID}");
-    let (status, body) = admin.get(&path).await;
-    assert!(status == 200 && !body.contains("secret"), "{body}");
-    let (status, _, body) = admin.ask("GET", &path, "authorization: Bearer t0ken\r\n").await;
-    assert!(status == 200 && body.contains("my secret question"), "{body}");
-}
-
-#[tokio::test]
-async fn writing_needs_the_token_where_there_is_one() {
-    let admin = Listener::start(Setup { token: Some("t0ken"), ..PLAIN }).await;
-    let path = format!("/api/v1/entries/{ID}");
-    let (status, head, body) = admin.ask("DELETE", &path, "").await;
-    assert_eq!((status, code(&body)), (401, "token_needed".into()));
-    assert!(head.contains("www-authenticate: bearer"), "{head}");
-    let (status, _, body) = admin.ask("DELETE", &path, "authorization: Bearer no\r\n").await;
-    assert_eq!((status, code(&body)), (401, "token_wrong".into()));
-    let cross = "authorization: Bearer t0ken\r\norigin: http://evil.example\r\n";
-    let (status, _, body) = admin.ask("DELETE", &path, cross).await;
-    assert_eq!((status, code(&body)), (403, "cross_site".into()));
-    let (status, _, _) = admin.ask("DELETE", &path, "authorization: Bearer t0ken\r\n").await;
-    assert_eq!(status, 200);
-}
-
-#[tokio::test]
-async fn stopping_closes_the_port_and_idle_connections() {
-    let admin = Listener::start(PLAIN).await;
-    let mut idle = TcpStream::connect(admin.address).await.unwrap();
-    idle.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    let mut answer = [0; 12];
-    idle.read_exact(&mut answer).await.unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 200");
-    admin.stop.cancel();
-    admin.task.await.unwrap();
-    assert!(TcpStream::connect(admin.address).await.is_err());
-    let mut rest = Vec::new();
-    idle.read_to_end(&mut rest).await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_half_sent_head_does_not_hold_up_the_stop() {
-    let admin = Listener::start(PLAIN).await;
-    let mut slow = TcpStream::connect(admin.address).await.unwrap();
-    slow.write_all(b"GET /liv").await.unwrap();
-    // A whole exchange behind it: the listener has accepted both.
-    assert_eq!(admin.get("/livez").await.0, 200);
-    admin.stop.cancel();
-    admin.task.await.unwrap();
-}
-
-#[tokio::test]
-async fn a_purge_counts_before_it_deletes() {
-    let admin = Listener::start(PLAIN).await;
-    let none = serde_json::json!({"dry_run": true, "entries": 0});
-    assert_eq!(admin.post("/api/v1/purge", r#"{"model":"x","dry_run":true}"#, "").await.1, none);
-    let (status, found) = admin.post("/api/v1/purge", r#"{"model":"m","dry_run":true}"#, "").await;
-    assert_eq!((status, &found["entries"]), (200, &1.into()));
-    let path = format!("/api/v1/entries/{ID}");
-    assert_eq!(admin.get(&path).await.0, 200, "counting deletes nothing");
-    let (_, gone) = admin.post("/api/v1/purge", r#"{"all":true}"#, "").await;
-    assert_eq!(gone, serde_json::json!({"dry_run": false, "entries": 1}));
-    assert_eq!(admin.get(&path).await.0, 404);
-}
-
-#[tokio::test]
-async fn a_purge_that_cannot_be_read_deletes_nothing() {
-    let admin = Listener::start(Setup { token: Some("t0ken"), ..PLAIN }).await;
-    let token = "authorization: Bearer t0ken\r\n";
-    for body in ["", "{", "[]", r#"{"model":1}"#, r#"{"moddel":"m"}"#, "{}"] {
-        let (status, answer) = admin.post("/api/v1/purge", body, token).await;
-        assert_eq!((status, &answer["error"]["code"]), (400, &"bad_request".into()), "{body}");
-    }
-    let (status, _) = admin.post("/api/v1/purge", r#"{"all":true}"#, "").await;
-    assert_eq!(status, 401);
-    assert_eq!(admin.get(&format!("/api/v1/entries/{ID}")).await.0, 200);
-}
-
-#[tokio::test]
-async fn a_mark_names_an_entry_and_needs_the_right_to_write() {
-    let admin = Listener::start(Setup { token: Some("t0ken"), ..PLAIN }).await;
-    let token = "authorization: Bearer t0ken\r\n";
-    let said = |id: &str, correct: bool| format!("{{\"entry\":\"{id}\",\"correct\":{correct}}}");
-    let (status, _) = admin.post("/api/v1/feedback", &said(ID, false), "").await;
-    assert_eq!(status, 401);
-    for body in ["", "{}", &said("x", false), r#"{"entry":"00","correct":1}"#] {
-        assert_eq!(admin.post("/api/v1/feedback", body, token).await.0, 400, "{body}");
-    }
-    let right = admin.post("/api/v1/feedback", &said(ID, true), token).await;
-    assert_eq!((right.0, &right.1["removed"]), (200, &0.into()));
-    let wrong = admin.post("/api/v1/feedback", &said(ID, false), token).await;
-    assert_eq!((wrong.0, &wrong.1["removed"]), (200, &1.into()));
-    assert_eq!(admin.post("/api/v1/feedback", &said(ID, false), token).await.0, 404);
 }
 
 #[tokio::test]

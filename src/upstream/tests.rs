@@ -4,6 +4,7 @@ mod http1;
 mod http2;
 mod origin;
 mod resilience;
+mod route;
 mod timeouts;
 mod tls;
 mod unix;
