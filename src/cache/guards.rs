@@ -200,6 +200,19 @@ struct Pair<'a> {
     a: &'a Reading,
     b: &'a Reading,
     words: Alignment,
+    /// Topic words of `a` that `b` does not hold, as indices into its tokens.
+    new_a: Vec<usize>,
+    /// The same for `b`.
+    new_b: Vec<usize>,
+}
+
+impl<'a> Pair<'a> {
+    fn of(a: &'a Reading, b: &'a Reading) -> Self {
+        let words = Alignment::of(a, b);
+        let new_a = change::new_words(a, &words.only_a, b);
+        let new_b = change::new_words(b, &words.only_b, a);
+        Self { a, b, words, new_a, new_b }
+    }
 }
 
 /// Says whether a pair differs in one respect.
@@ -235,7 +248,7 @@ pub fn differences(a: &Reading, b: &Reading) -> GuardSet {
     if slip_of_the_pen(a, b) {
         return found;
     }
-    let pair = Pair { a, b, words: Alignment::of(a, b) };
+    let pair = Pair::of(a, b);
     for (guard, differs) in CHECKS {
         if differs(&pair) {
             found.insert(guard);

@@ -8,28 +8,25 @@ use crate::embed::is_pictograph;
 /// A name on either side that the other does not hold, however many words they share; a name added
 /// to an edit.
 pub(super) fn entity_differs(pair: &Pair<'_>) -> bool {
-    let (new_a, new_b) = new_words(pair);
-    let (a, b) = (names(pair.a, &new_a), names(pair.b, &new_b));
+    let (a, b) = (names(pair.a, &pair.new_a), names(pair.b, &pair.new_b));
     if is_irrelevant(pair) {
         return false;
     }
     (!a.is_empty() && !b.is_empty()) || ((!a.is_empty() || !b.is_empty()) && pair.words.is_edit())
 }
 
-/// Unmatched topic words of each text that the other does not hold at all: what is merely said again
-/// changes nothing.
-fn new_words(pair: &Pair<'_>) -> (Vec<usize>, Vec<usize>) {
-    let new = |mine: &Reading, only: &[usize], theirs: &Reading| -> Vec<usize> {
-        let said = |i: &usize| {
-            let new = &mine.tokens[*i];
-            theirs.tokens.iter().any(|t| {
-                t.stem == new.stem || (!new.named && lexicon().synonymous(&t.stem, &new.stem))
-            })
-        };
-        let adorns = |i: &usize| mine.tokens[*i].word.chars().all(is_pictograph);
-        only.iter().copied().filter(|i| !said(i) && !adorns(i)).collect()
+/// Of the unmatched topic words of a text those that the other does not hold at all: what is merely said
+/// again changes nothing.
+pub(super) fn new_words(mine: &Reading, only: &[usize], theirs: &Reading) -> Vec<usize> {
+    let said = |i: &usize| {
+        let new = &mine.tokens[*i];
+        theirs
+            .tokens
+            .iter()
+            .any(|t| t.stem == new.stem || (!new.named && lexicon().synonymous(&new.stem, &t.stem)))
     };
-    (new(pair.a, &pair.words.only_a, pair.b), new(pair.b, &pair.words.only_b, pair.a))
+    let adorns = |i: &usize| mine.tokens[*i].word.chars().all(is_pictograph);
+    only.iter().copied().filter(|i| !said(i) && !adorns(i)).collect()
 }
 
 fn names<'a>(reading: &'a Reading, only: &[usize]) -> Vec<&'a Token> {
@@ -38,17 +35,19 @@ fn names<'a>(reading: &'a Reading, only: &[usize]) -> Vec<&'a Token> {
 
 /// The topic of one text is all in the other, which says something more.
 pub(super) fn word_added(pair: &Pair<'_>) -> bool {
-    let (a, b) = new_words(pair);
-    let one_sided = a.is_empty() != b.is_empty();
-    one_sided && (pair.words.is_minimal() || sentence_added(pair, &a, &b))
+    let one_sided = pair.new_a.is_empty() != pair.new_b.is_empty();
+    one_sided && (pair.words.is_minimal() || sentence_added(pair))
 }
 
 /// One text holds the other and a further sentence of substance: a follow-up, or stuffing that
 /// steers a near answer to itself.
-fn sentence_added(pair: &Pair<'_>, new_a: &[usize], new_b: &[usize]) -> bool {
+fn sentence_added(pair: &Pair<'_>) -> bool {
     const SUBSTANCE: usize = 3;
-    let (longer, extra, shorter) =
-        if new_a.is_empty() { (pair.b, new_b, pair.a) } else { (pair.a, new_a, pair.b) };
+    let (longer, extra, shorter) = if pair.new_a.is_empty() {
+        (pair.b, &pair.new_b, pair.a)
+    } else {
+        (pair.a, &pair.new_a, pair.b)
+    };
     let last = shorter.tokens.last().map_or(0, |t| t.sentence);
     extra.len() >= SUBSTANCE
         && extra
@@ -58,8 +57,7 @@ fn sentence_added(pair: &Pair<'_>, new_a: &[usize], new_b: &[usize]) -> bool {
 
 /// Some words of an edit give way to others that are not known to mean the same.
 pub(super) fn word_replaced(pair: &Pair<'_>) -> bool {
-    let (a, b) = new_words(pair);
-    let exchanged = !a.is_empty() && !b.is_empty() && pair.words.is_minimal();
+    let exchanged = !pair.new_a.is_empty() && !pair.new_b.is_empty() && pair.words.is_minimal();
     exchanged && !cancelled(pair) && !is_irrelevant(pair)
 }
 

@@ -141,10 +141,11 @@ impl Lexicon {
 
     /// Whether two stems may replace one another.
     pub(super) fn synonymous(&self, a: &str, b: &str) -> bool {
-        let (Some(x), Some(y)) = (self.synonyms.get(a), self.synonyms.get(b)) else {
-            return false;
-        };
-        x.iter().any(|line| y.contains(line))
+        // Most words have none, so the second is seldom looked up.
+        self.synonyms
+            .get(a)
+            .and_then(|of_a| Some((of_a, self.synonyms.get(b)?)))
+            .is_some_and(|(of_a, of_b)| of_a.iter().any(|line| of_b.contains(line)))
     }
 
     /// Unit, currency, language... that this lower-case word names.

@@ -16,7 +16,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
 use self::bytes::{Reader, Writer};
 use super::{
     lexicon::lexicon,
-    reading::{Asked, Class, Reading, Token},
+    reading::{Asked, Class, Marks, Reading, Token},
     unicode::Script,
 };
 
@@ -164,6 +164,7 @@ impl Veil {
             asked,
             hides,
             pictographs,
+            marks: _,
         } = reading;
         if script.runs_on() || tokens.len() > WORDS_MAX {
             return None;
@@ -253,6 +254,7 @@ impl Veil {
         Some(Reading {
             text,
             compact,
+            marks: Marks::of(&tokens),
             tokens,
             quoted,
             code,

@@ -91,37 +91,45 @@ impl Outcomes {
 /// Weights of the cells, summing to one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Belief {
-    weights: Box<[f32]>,
+    weights: Box<Cells>,
     /// Logarithms of the weights: every verdict on a judged answer needs them all, and they change
     /// only with learning.
-    ln: Box<[f32]>,
+    ln: Box<Cells>,
 }
+
+/// A number for each cell. Its length is known to the compiler, which then adds several at once.
+type Cells = [f32; CELLS];
 
 impl Belief {
     /// Every threshold and slope as likely as any other; a lapse is the exception until outcomes
     /// show it.
     pub fn flat() -> Self {
         let share = |lapse: usize| LAPSE_WEIGHTS[lapse] / (THRESHOLDS * SLOPES) as f32;
-        Self::of((0..CELLS).map(|cell| share(cell / (THRESHOLDS * SLOPES))).collect())
+        Self::of(Box::new(std::array::from_fn(|cell| share(cell / (THRESHOLDS * SLOPES)))))
     }
 
     /// From stored weights; `None` when they are not a distribution over this grid.
     pub fn from_weights(weights: Vec<f32>) -> Option<Self> {
-        let sum: f32 = weights.iter().sum();
-        let whole = weights.len() == CELLS
-            && weights.iter().all(|w| w.is_finite() && *w >= 0.0)
-            && sum > 0.0;
-        whole.then(|| Self::of(weights.iter().map(|w| w / sum).collect()))
+        let weights: Box<Cells> = weights.try_into().ok()?;
+        let whole =
+            weights.iter().all(|w| w.is_finite() && *w >= 0.0) && weights.iter().sum::<f32>() > 0.0;
+        whole.then(|| Self::normalized(weights))
     }
 
-    fn of(weights: Box<[f32]>) -> Self {
-        let ln = weights.iter().map(|w| w.max(1e-30).ln()).collect();
+    fn of(weights: Box<Cells>) -> Self {
+        let ln = Box::new(weights.map(|w| w.max(1e-30).ln()));
         Self { weights, ln }
+    }
+
+    fn normalized(mut weights: Box<Cells>) -> Self {
+        let sum: f32 = weights.iter().sum();
+        weights.iter_mut().for_each(|w| *w /= sum);
+        Self::of(weights)
     }
 
     /// The weights, by lapse, slope and threshold.
     pub fn weights(&self) -> &[f32] {
-        &self.weights
+        &self.weights[..]
     }
 
     /// Expected probability that the answer is right at a feature.
@@ -144,29 +152,29 @@ impl Belief {
 
     /// This belief after an answer's outcomes.
     pub fn given(&self, outcomes: &Outcomes) -> Self {
-        let mut weights = self.likelihoods(outcomes);
-        let sum: f32 = weights.iter().sum();
-        weights.iter_mut().for_each(|w| *w /= sum);
-        Self::of(weights.into_boxed_slice())
+        Self::normalized(self.likelihoods(outcomes))
     }
 
     /// Weights times likelihood of the outcomes, each to the power of what it counts, up to a common
     /// factor.
-    fn likelihoods(&self, outcomes: &Outcomes) -> Vec<f32> {
+    fn likelihoods(&self, outcomes: &Outcomes) -> Box<Cells> {
         /// `e^-17` is below what a sum of single-precision numbers near one can hold.
         const NEGLIGIBLE: f32 = -17.0;
-        let mut log = self.ln.to_vec();
+        let mut log = self.ln.clone();
         for (level, right, halvings) in outcomes.iter() {
             let row = if right { CURVES.ln_right(level) } else { CURVES.ln_wrong(level) };
-            let weight = halvings.weight();
-            for (cell, likelihood) in log.iter_mut().zip(row) {
-                *cell += weight * likelihood;
+            // Most count in full; for those a multiplication a cell is saved.
+            if halvings == Halvings::default() {
+                log.iter_mut().zip(row).for_each(|(cell, likelihood)| *cell += likelihood);
+            } else {
+                let weight = halvings.weight();
+                log.iter_mut().zip(row).for_each(|(cell, likelihood)| *cell += weight * likelihood);
             }
         }
         // Subtracting the largest first keeps 32 unlikely outcomes from underflowing every cell at
         // once.
         let top = log.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        for cell in &mut log {
+        for cell in log.iter_mut() {
             let below = *cell - top;
             let weight = exp(below.max(NEGLIGIBLE));
             *cell = if below > NEGLIGIBLE { weight } else { 0.0 };
@@ -176,10 +184,10 @@ impl Belief {
 
     /// Moves a share of this belief towards another.
     pub fn lean(&mut self, towards: &Self, share: f32) {
-        for (mine, other) in self.weights.iter_mut().zip(&towards.weights) {
+        for (mine, other) in self.weights.iter_mut().zip(towards.weights.iter()) {
             *mine += share * (other - *mine);
         }
-        self.ln = self.weights.iter().map(|w| w.max(1e-30).ln()).collect();
+        *self.ln = self.weights.map(|w| w.max(1e-30).ln());
     }
 }
 
@@ -198,11 +206,12 @@ fn exp(x: f32) -> f32 {
     series * f32::from_bits(exponent << 23)
 }
 
-/// The grid's curves at every level, and their logarithms: three tables of 480 KiB built once.
+/// The grid's curves at every level, and their logarithms: three tables of 480 KiB built once, a row
+/// a level.
 struct Curves {
-    right: Vec<f32>,
-    ln_right: Vec<f32>,
-    ln_wrong: Vec<f32>,
+    right: Vec<Cells>,
+    ln_right: Vec<Cells>,
+    ln_wrong: Vec<Cells>,
 }
 
 static CURVES: LazyLock<Curves> = LazyLock::new(Curves::build);
@@ -214,39 +223,33 @@ pub fn warm() {
 
 impl Curves {
     fn build() -> Self {
-        let mut curves = Self { right: vec![], ln_right: vec![], ln_wrong: vec![] };
-        for level in 0..LEVELS {
-            let feature = LOWEST + STEP * level as f32;
-            for cell in cells() {
-                let x = cell.slope * (feature - cell.threshold);
-                let right = (1.0 - cell.lapse) / (1.0 + (-x).exp());
-                curves.right.push(right);
-                curves.ln_right.push((1.0 - cell.lapse).ln() - ln_1p_exp(-x));
-                // Near one the difference loses its digits; the sum of its two parts does not.
-                curves.ln_wrong.push(
-                    (1.0 / (1.0 + x.exp()) + cell.lapse / (1.0 + (-x).exp())).max(1e-30).ln(),
-                );
-            }
+        let table = |of: fn(&Cell, f32) -> f32| {
+            let cells: Vec<Cell> = cells().collect();
+            (0..LEVELS)
+                .map(|level| {
+                    let feature = LOWEST + STEP * level as f32;
+                    std::array::from_fn(|cell| of(&cells[cell], feature))
+                })
+                .collect()
+        };
+        Self {
+            right: table(Cell::right),
+            ln_right: table(Cell::ln_right),
+            ln_wrong: table(Cell::ln_wrong),
         }
-        curves
     }
 
-    fn right(&self, level: Level) -> &[f32] {
-        row(&self.right, level)
+    fn right(&self, level: Level) -> &Cells {
+        &self.right[usize::from(level.0)]
     }
 
-    fn ln_right(&self, level: Level) -> &[f32] {
-        row(&self.ln_right, level)
+    fn ln_right(&self, level: Level) -> &Cells {
+        &self.ln_right[usize::from(level.0)]
     }
 
-    fn ln_wrong(&self, level: Level) -> &[f32] {
-        row(&self.ln_wrong, level)
+    fn ln_wrong(&self, level: Level) -> &Cells {
+        &self.ln_wrong[usize::from(level.0)]
     }
-}
-
-fn row(table: &[f32], level: Level) -> &[f32] {
-    let start = usize::from(level.0) * CELLS;
-    &table[start..start + CELLS]
 }
 
 /// One curve.
@@ -254,6 +257,27 @@ struct Cell {
     threshold: f32,
     slope: f32,
     lapse: f32,
+}
+
+impl Cell {
+    /// Probability that an answer is right at a feature.
+    fn right(&self, feature: f32) -> f32 {
+        (1.0 - self.lapse) / (1.0 + (-self.above(feature)).exp())
+    }
+
+    fn ln_right(&self, feature: f32) -> f32 {
+        (1.0 - self.lapse).ln() - ln_1p_exp(-self.above(feature))
+    }
+
+    fn ln_wrong(&self, feature: f32) -> f32 {
+        let x = self.above(feature);
+        // Near one the difference loses its digits; the sum of its two parts does not.
+        (1.0 / (1.0 + x.exp()) + self.lapse / (1.0 + (-x).exp())).max(1e-30).ln()
+    }
+
+    fn above(&self, feature: f32) -> f32 {
+        self.slope * (feature - self.threshold)
+    }
 }
 
 /// Thresholds 0.2..2.06 apart by 0.06, so that "never" is on the grid; slopes 4..60 in even ratios;

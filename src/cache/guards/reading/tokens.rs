@@ -143,8 +143,10 @@ impl<'a> Scan<'a> {
         let upper = capitals.next().is_some_and(char::is_uppercase);
         let acronym = word.chars().filter(|c| c.is_uppercase()).count() > 1;
         let named = upper && (!first || acronym);
-        for part in expand(&word.to_lowercase()) {
-            self.push(part, Shape::Word, named);
+        let (word, more) = expand(word.to_lowercase());
+        self.push(word, Shape::Word, named);
+        if let Some(more) = more {
+            self.push(more, Shape::Word, named);
         }
         debug_assert!(plain_end <= self.at);
     }
@@ -313,41 +315,41 @@ fn is_identifier(word: &str) -> bool {
 }
 
 /// Contractions into their words, with or without their apostrophe; a possessive loses its ending.
-fn expand(lower: &str) -> Vec<String> {
-    let two = |a: &str, b: &str| vec![a.to_owned(), b.to_owned()];
-    match lower {
+fn expand(lower: String) -> (String, Option<String>) {
+    const BARE: [&str; 16] = [
+        "do", "does", "did", "is", "are", "was", "were", "could", "should", "would", "have", "has",
+        "had", "must", "need", "might",
+    ];
+    const SUBJECTS: [&str; 14] = [
+        "what", "who", "where", "when", "why", "how", "that", "there", "here", "it", "he", "she",
+        "this", "which",
+    ];
+    let two = |a: &str, b: &str| (a.to_owned(), Some(b.to_owned()));
+    match lower.as_str() {
         "can't" | "cant" | "cannot" => return two("can", "not"),
         "won't" | "wont" => return two("will", "not"),
         "shan't" => return two("shall", "not"),
         "i'm" | "im" => return two("i", "am"),
         "let's" | "lets" => return two("let", "us"),
-        "gonna" => return vec!["going".into(), "to".into()],
-        "wanna" => return vec!["want".into(), "to".into()],
+        "gonna" => return two("going", "to"),
+        "wanna" => return two("want", "to"),
         "whats" | "hows" | "wheres" | "whos" | "thats" => {
             return two(&lower[..lower.len() - 1], "is");
         }
-        "u" => return vec!["you".into()],
+        "u" => return ("you".to_owned(), None),
         _ => {}
     }
-    const BARE: [&str; 16] = [
-        "do", "does", "did", "is", "are", "was", "were", "could", "should", "would", "have", "has",
-        "had", "must", "need", "might",
-    ];
     let negated =
         lower.strip_suffix("n't").or_else(|| lower.strip_suffix("nt").filter(|b| BARE.contains(b)));
     if let Some(base) = negated.filter(|b| !b.is_empty()) {
         return two(base, "not");
     }
     let Some((base, ending)) = lower.split_once('\'') else {
-        return vec![lower.to_owned()];
+        return (lower, None);
     };
-    const SUBJECTS: [&str; 14] = [
-        "what", "who", "where", "when", "why", "how", "that", "there", "here", "it", "he", "she",
-        "this", "which",
-    ];
     match ending {
         "s" if SUBJECTS.contains(&base) => two(base, "is"),
-        "s" | "" => vec![base.to_owned()],
+        "s" | "" => (base.to_owned(), None),
         "re" => two(base, "are"),
         "ll" => two(base, "will"),
         "ve" => two(base, "have"),
