@@ -3,7 +3,7 @@
 //! The cache knows prompts, answers and scopes, not HTTP bodies and not databases. Everything in it
 //! fails open: a reason not to answer is an ordinary result.
 
-mod admin;
+mod durable;
 pub mod entry;
 pub mod exact;
 pub mod explain;
@@ -57,7 +57,7 @@ use self::{
     vectors::Vectors,
     verdict::Placement,
     worth::Worth,
-    write::{Terms, WriteBehind},
+    write::{Terms, WriteBehind, WriteReport},
 };
 pub use self::{
     feedback::Mark,
@@ -353,5 +353,37 @@ impl Cache {
             Placement::Alias(elder) => writer.put(entry, vector, elder.into()),
             Placement::Redundant(elder) => writer.put(entry, None, elder.into()),
         }
+    }
+
+    /// The answer of this name and the tier that it was found in.
+    ///
+    /// # Errors
+    /// Why the store cannot say.
+    pub async fn entry(&self, id: EntryId) -> Result<Option<(Arc<Entry>, Tier)>, Reason> {
+        if let Some(entry) = self.exact.by_id(id) {
+            return Ok(Some((entry, Tier::Memory)));
+        }
+        let Some(store) = &self.store else { return Ok(None) };
+        Ok(self.fetch(store.as_ref(), id).await?.map(|entry| (entry, Tier::Store)))
+    }
+
+    /// Questions whose vector was remembered, so far.
+    pub fn vectors_found(&self) -> u64 {
+        self.vectors.found()
+    }
+
+    /// Entries and bytes in memory.
+    pub fn memory(&self) -> (u64, u64) {
+        self.exact.size()
+    }
+
+    /// How writing goes.
+    pub fn writes(&self) -> WriteReport {
+        self.writer.as_ref().map(WriteBehind::report).unwrap_or_default()
+    }
+
+    /// The store, for reports.
+    pub fn store(&self) -> Option<&Arc<dyn VectorStore>> {
+        self.store.as_ref()
     }
 }

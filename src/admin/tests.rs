@@ -1,3 +1,5 @@
+//! The admin listener over real connections, in front of a shelf of answers: metrics, statistics, events, the page.
+
 mod entries;
 mod lifecycle;
 

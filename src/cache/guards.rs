@@ -200,9 +200,10 @@ struct Pair<'a> {
     a: &'a Reading,
     b: &'a Reading,
     words: Alignment,
-    /// Topic words of `a` that `b` does not hold, as indices into its tokens.
+    /// Topic words of `a` that `b` does not hold, as indices into `a.tokens`; see
+    /// [`change::new_words`].
     new_a: Vec<usize>,
-    /// The same for `b`.
+    /// The same for `b`, into `b.tokens`.
     new_b: Vec<usize>,
 }
 

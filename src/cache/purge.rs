@@ -1,7 +1,7 @@
-//! Deleting many answers in every tier.
+//! Deleting answers in every tier.
 
 use super::{Cache, entry::Entry};
-use crate::store::{Selector, StoreFault};
+use crate::store::{EntryId, Selector, StoreFault};
 
 impl Cache {
     /// How many a purge would find: records of the store, or answers in memory where those are more
@@ -35,6 +35,18 @@ impl Cache {
         self.exact.remove_if(|entry| means(&selector, entry));
         Ok(stored?.max(here))
     }
+
+    /// Deletes one answer with all its keys in every tier, and says how many were found.
+    ///
+    /// # Errors
+    /// The store's; the memory tier has forgotten it all the same.
+    pub async fn delete(&self, id: EntryId) -> Result<u64, StoreFault> {
+        let here = u64::from(self.exact.remove(id));
+        let Some(store) = &self.store else { return Ok(here) };
+        // A key that leads to an elder answer goes with that answer: they say the same.
+        let answer = store.get(id).await?.map_or(id, |record| record.answer);
+        Ok(self.purge(Selector::Answer(answer)).await?.max(here))
+    }
 }
 
 /// The store's own meaning of a selector, for an answer in memory.
@@ -62,7 +74,6 @@ mod tests {
     use crate::{
         cache::{Parts, Prompts, entry, entry::now_ms, guards::Veil, quota::Quota},
         config::{self, Overrides},
-        store::EntryId,
     };
 
     fn cache() -> Cache {

@@ -1,3 +1,5 @@
+//! What is observed, as those see it who ask.
+
 mod exposition;
 mod statistics;
 

@@ -83,33 +83,8 @@ pub struct Reading {
     pub hides: bool,
     /// Its emoji as its author wrote them.
     pub pictographs: String,
-    /// Of the words of `tokens`.
+    /// Of the words of `tokens`, taken when those are settled.
     pub(super) marks: Marks,
-}
-
-/// A bit for each word, by its length and ends: which words can't be among them. Guards ask for some
-/// 150 words a text, nearly all of which are not there.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Marks(u64);
-
-impl Marks {
-    /// Of words that still change.
-    const ANY: Self = Self(u64::MAX);
-
-    pub(super) fn of(tokens: &[Token]) -> Self {
-        Self(tokens.iter().fold(0, |marks, token| marks | Self::bit(&token.word)))
-    }
-
-    fn may_hold(self, word: &str) -> bool {
-        self.0 & Self::bit(word) != 0
-    }
-
-    fn bit(word: &str) -> u64 {
-        let (Some(first), Some(last)) = (word.as_bytes().first(), word.as_bytes().last()) else {
-            return 1;
-        };
-        1 << ((usize::from(*first) + 5 * usize::from(*last) + 23 * word.len()) % 64)
-    }
 }
 
 impl Reading {
@@ -155,6 +130,31 @@ impl Reading {
     /// Whether the word occurs.
     pub fn has(&self, word: &str) -> bool {
         self.marks.may_hold(word) && self.tokens.iter().any(|t| t.word == word)
+    }
+}
+
+/// A bit for each word, by its length and ends: which words can't be among them. Guards ask for some
+/// 150 words a text, nearly all of which are not there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Marks(u64);
+
+impl Marks {
+    /// Of words that still change.
+    const ANY: Self = Self(u64::MAX);
+
+    pub(super) fn of(tokens: &[Token]) -> Self {
+        Self(tokens.iter().fold(0, |marks, token| marks | Self::bit(&token.word)))
+    }
+
+    fn may_hold(self, word: &str) -> bool {
+        self.0 & Self::bit(word) != 0
+    }
+
+    fn bit(word: &str) -> u64 {
+        let (Some(first), Some(last)) = (word.as_bytes().first(), word.as_bytes().last()) else {
+            return 1;
+        };
+        1 << ((usize::from(*first) + 5 * usize::from(*last) + 23 * word.len()) % 64)
     }
 }
 

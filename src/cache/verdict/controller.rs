@@ -25,11 +25,12 @@ const ALLOWANCE: f64 = 0.007;
 /// Audits after which half of that way is gone.
 const HALF_WAY: f64 = 25.0;
 /// The worst hit may be this many times more doubtful than the mean is allowed to be, once labels have
-/// come.
+/// come, up to [`MOST_DOUBTFUL`].
 const SLACK: f64 = 6.0;
-/// No hit may be more doubtful than this (or than the target itself), whatever the mean affords. What is
-/// predicted of such questions holds the least where the topic changes: at a target of 5 % a level of
-/// 30 % made 5.6 to 7.0 % of the hits wrong where questions come topic after topic.
+/// No hit may be more doubtful than this, whatever the mean affords; where the target itself is higher,
+/// than the target. What is predicted of such questions holds the least where the topic changes: at a
+/// target of 5 % a level of 30 % made 5.6 to 7.0 % of the hits wrong where questions come topic after
+/// topic.
 const MOST_DOUBTFUL: f64 = 0.12;
 /// The weight of labels after which half of the way from 1 to [`SLACK`] is open. Until then low
 /// predictions are no more than the first prior's word.
@@ -126,7 +127,8 @@ impl Controller {
 
     /// A question is a would-be hit when its predicted error is at most this.
     pub fn level(&self) -> f64 {
-        self.level
+        // What an earlier version saved may be higher.
+        self.no_higher(self.level)
     }
 
     /// Whether would-be hits are served.
@@ -179,7 +181,7 @@ impl Controller {
 
     /// A near question has been judged, whose label counts `weight`, in (0, 1].
     pub fn calibrate(&mut self, error: f64, right: bool, weight: f64) {
-        // Of one far from the level it does not matter how well its error was predicted.
+        // Of one that can't be a hit it does not matter how well its error was predicted.
         if error > self.no_higher(self.target * SLACK) {
             return;
         }
@@ -257,6 +259,8 @@ mod tests {
     fn no_hit_is_very_doubtful_unless_the_target_says_so() {
         assert!((highest(0.05, 10_000.0) - MOST_DOUBTFUL).abs() < 1e-9);
         assert!((highest(0.2, 10_000.0) - 0.2).abs() < 1e-9);
+        let saved = Controller { level: 0.3, ..Controller::new(0.05) };
+        assert!((saved.level() - MOST_DOUBTFUL).abs() < 1e-9, "of an earlier version");
     }
 
     #[test]

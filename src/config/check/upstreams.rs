@@ -37,6 +37,7 @@ pub(super) fn dialects(config: &mut Config, wrong: &mut Wrong) {
     }
 }
 
+/// Each upstream is whole in itself, and no two claim the same name or path.
 pub(super) fn upstreams(upstreams: &[Upstream], wrong: &mut Wrong) {
     if upstreams.is_empty() {
         say(

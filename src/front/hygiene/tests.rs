@@ -1,3 +1,5 @@
+//! The table of hygiene, a test a row, and what holds for any request.
+
 mod headers;
 mod properties;
 mod target;

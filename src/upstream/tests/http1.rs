@@ -1,4 +1,4 @@
-//! HTTP/1.1: connections, framing, failures, retries.
+//! HTTP/1.1: requests as they arrive, framing, trailers, uploads; connections and failures beside it.
 
 mod connections;
 mod failures;
