@@ -26,6 +26,7 @@ impl Cache {
         let here = self.exact.remove_if(|entry| means(&selector, entry));
         // They do not know whose they are, and each costs no more than to be made again.
         self.vectors.clear();
+        self.reader.clear();
         let Some(writer) = &self.writer else { return Ok(here) };
         if let Some(fences) = &self.fences {
             fences.announce(selector.clone()).await?;

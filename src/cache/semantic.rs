@@ -60,7 +60,7 @@ pub struct Times {
 /// The question of one lookup.
 struct Asked<'p> {
     model: &'p str,
-    reading: Option<Reading>,
+    reading: Option<Arc<Reading>>,
     alone: Option<Alone>,
     by_meaning: &'p Notify,
     decision: Option<Decision>,
@@ -103,7 +103,7 @@ impl Cache {
     ) -> Search<'_> {
         let mut times = Times::default();
         let question = prompt.question.as_ref().ok();
-        let reading = question.map(|question| Reading::of(question));
+        let reading = question.map(|question| self.reader.read(question));
         let alone = reading.as_ref().and_then(|reading| self.class(reading));
         let volatile = alone == Some(Alone::Volatile);
         let mut asked = Asked { model: &prompt.model, reading, alone, by_meaning, decision: None };
@@ -236,7 +236,7 @@ impl Cache {
     ) -> Result<&'n Neighbour, Reason> {
         let Some(reading) = &asked.reading else { return Err(Reason::SemanticOff) };
         let namespace = self.namespaces.of(&key.tenant, asked.model);
-        let compared = Compared::of(&self.veil, reading, near);
+        let compared = Compared::of(&self.veil, &self.reader, reading, near);
         let (question, told) = (compared.question(), compared.told(near));
         let mut decision = namespaces::decide(&namespace, question, &told, key.principal);
         self.beside_the_judge(&mut decision);

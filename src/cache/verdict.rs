@@ -21,11 +21,11 @@ pub mod vcache;
 pub mod verified;
 pub mod witness;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::guards::{GuardSet, Reading};
+use crate::cache::guards::{GuardSet, Reader, Reading};
 use crate::embed::pictographs;
 pub use crate::front::tenant::Principal;
 pub use namespace::{Label, Lesson, Namespace, NamespaceReport, Settings};
@@ -48,25 +48,25 @@ pub struct Neighbour<'a> {
 /// What a stored question says.
 #[derive(Clone, Copy, Debug)]
 pub enum Wording<'a> {
-    /// Its text, read when it is needed.
-    Text(&'a str),
-    /// Read already: its text is not kept.
-    Read(&'a Reading),
+    /// Its text, and who reads it when it is needed.
+    Text(&'a str, &'a Reader),
+    /// Read already.
+    Read(&'a Arc<Reading>),
 }
 
 impl<'a> Wording<'a> {
     /// As the guards see it.
-    pub fn reading(self) -> Cow<'a, Reading> {
+    pub fn reading(self) -> Arc<Reading> {
         match self {
-            Self::Text(text) => Cow::Owned(Reading::of(text)),
-            Self::Read(reading) => Cow::Borrowed(reading),
+            Self::Text(text, reader) => reader.read(text),
+            Self::Read(reading) => Arc::clone(reading),
         }
     }
 
     /// Its pictographs, without reading the rest.
     pub fn pictographs(self) -> Cow<'a, str> {
         match self {
-            Self::Text(text) => Cow::Owned(pictographs(text)),
+            Self::Text(text, _) => Cow::Owned(pictographs(text)),
             Self::Read(reading) => Cow::Borrowed(&reading.pictographs),
         }
     }

@@ -3,10 +3,10 @@
 //! A store may hold both kinds at once, since the setting can change. Two questions are compared in
 //! one form: where any of the near ones is covered, all are.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::{
-    guards::{Reading, Veil},
+    guards::{Reader, Reading, Veil},
     verdict::{self, Wording},
 };
 use crate::store::{Neighbour, Record};
@@ -25,16 +25,22 @@ pub fn covered(veil: &Veil, record: Record) -> Record {
 
 /// A question beside its near ones, all in one form.
 #[derive(Debug)]
-pub(super) struct Compared<'q> {
-    question: Cow<'q, Reading>,
+pub(super) struct Compared<'r> {
+    question: Arc<Reading>,
+    reader: &'r Reader,
     /// Where they are covered, one for each of the near ones.
-    near: Option<Vec<Reading>>,
+    near: Option<Vec<Arc<Reading>>>,
 }
 
-impl<'q> Compared<'q> {
+impl<'r> Compared<'r> {
     /// What cannot be compared is taken out of `near`.
-    pub(super) fn of(veil: &Veil, question: &'q Reading, near: &mut Vec<Neighbour>) -> Self {
-        let clear = Self { question: Cow::Borrowed(question), near: None };
+    pub(super) fn of(
+        veil: &Veil,
+        reader: &'r Reader,
+        question: &Arc<Reading>,
+        near: &mut Vec<Neighbour>,
+    ) -> Self {
+        let clear = Self { question: Arc::clone(question), reader, near: None };
         if !near.iter().any(|one| Veil::is_covered(&one.question)) {
             return clear;
         }
@@ -46,10 +52,10 @@ impl<'q> Compared<'q> {
         near.retain(|one| {
             let reading = veil.read(&one.question);
             let readable = reading.is_some();
-            readings.extend(reading);
+            readings.extend(reading.map(Arc::new));
             readable
         });
-        Self { question: Cow::Owned(question), near: Some(readings) }
+        Self { question: Arc::new(question), reader, near: Some(readings) }
     }
 
     /// The question.
@@ -61,7 +67,7 @@ impl<'q> Compared<'q> {
     pub(super) fn told<'a>(&'a self, near: &'a [Neighbour]) -> Vec<verdict::Neighbour<'a>> {
         let wording = |at: usize, one: &'a Neighbour| match &self.near {
             Some(readings) => readings.get(at).map(Wording::Read),
-            None => Some(Wording::Text(&one.question)),
+            None => Some(Wording::Text(&one.question, self.reader)),
         };
         let told = near.iter().enumerate().filter_map(|(at, one)| {
             let text = wording(at, one)?;
@@ -84,23 +90,24 @@ mod tests {
     #[test]
     fn clear_and_covered_questions_meet_in_one_form() {
         let veil = Veil::new(&[7; 32]);
-        let question = Reading::of("How do I reset my password?");
+        let (reader, question) =
+            (Reader::default(), Arc::new(Reading::of("How do I reset my password?")));
         let clear = near("How to reset my password");
         let mut one = vec![clear.clone()];
-        let told = Compared::of(&veil, &question, &mut one);
-        assert!(matches!(told.told(&one)[0].text, Wording::Text(_)));
+        let told = Compared::of(&veil, &reader, &question, &mut one);
+        assert!(matches!(told.told(&one)[0].text, Wording::Text(..)));
         let covered = near(&veil.cover("How can I reset my password?").unwrap());
         let foreign = near(&Veil::new(&[8; 32]).cover("How can I reset it?").unwrap());
         let mut all = vec![clear.clone(), foreign, covered.clone()];
-        let compared = Compared::of(&veil, &question, &mut all);
+        let compared = Compared::of(&veil, &reader, &question, &mut all);
         assert_eq!(all, [clear, covered], "another key's cannot be compared");
         for near in compared.told(&all) {
             let found = differences(compared.question(), &near.text.reading());
             assert!(found.is_empty(), "{found:?}");
         }
         // A script that has no covered form is compared with what is in clear alone.
-        let glyphs = Reading::of("法国的首都是什么");
-        assert_eq!(Compared::of(&veil, &glyphs, &mut all).told(&all[..1]).len(), 1);
+        let glyphs = Arc::new(Reading::of("法国的首都是什么"));
+        assert_eq!(Compared::of(&veil, &reader, &glyphs, &mut all).told(&all[..1]).len(), 1);
         assert_eq!(all.len(), 1);
     }
 

@@ -1,6 +1,8 @@
 //! Fits a first prior: what a namespace would believe after hearing public questions with every one
 //! of them forwarded.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::dataset::{Dataset, EvalError, Truth};
@@ -100,7 +102,7 @@ pub fn read_prior(text: &str) -> Option<Belief> {
 fn listen(source: &Source) -> Belief {
     let settings = Settings { audit: 1.0, ..Settings::default() };
     let texts = &source.dataset.texts;
-    let readings: Vec<Reading> = texts.iter().map(|t| Reading::of(t)).collect();
+    let readings: Vec<_> = texts.iter().map(|t| Arc::new(Reading::of(t))).collect();
     let graph = match &source.dataset.truth {
         Truth::Pairs(_) => Graph::default(),
         Truth::Classes(_) | Truth::Answers(_) => Graph::build(&source.vectors, |_| {}),
@@ -117,9 +119,7 @@ fn listen(source: &Source) -> Belief {
     for pass in 0..PASSES {
         let mut space = Namespace::new(settings.clone(), prior.clone());
         let _: Run = match &source.dataset.truth {
-            Truth::Pairs(list) => {
-                pairs::replay(list, texts, &source.vectors, &readings, &mut space, pass)
-            }
+            Truth::Pairs(list) => pairs::replay(list, &source.vectors, &readings, &mut space, pass),
             Truth::Classes(_) | Truth::Answers(_) => stream.replay(&mut space, pass),
         };
         prior = space.prior().cloned().unwrap_or(prior);

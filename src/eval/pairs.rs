@@ -5,9 +5,9 @@
 //! there all first questions are stored at once and each second one is asked among them, which is
 //! how GPTCache measures itself.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
-use super::dataset::{Dataset, Pair};
+use super::dataset::Pair;
 use super::knn::Vectors;
 use super::random::Random;
 use super::replay::{NEIGHBOURS, Phase, Plan, Progress, Run};
@@ -17,13 +17,12 @@ use crate::cache::verdict::{Agreement, AnswerId, Namespace, Neighbour, Ruling, S
 
 pub(super) fn evaluate(
     pairs: &[Pair],
-    dataset: &Dataset,
     vectors: &Vectors,
-    readings: &[Reading],
+    readings: &[Arc<Reading>],
     plan: &Plan,
     progress: &mut impl FnMut(Progress),
 ) -> Vec<Row> {
-    let board = Board { pairs, texts: &dataset.texts, vectors, readings };
+    let board = Board { pairs, vectors, readings };
     let pooled = pairs.iter().all(|p| p.same).then(|| board.pool());
     let mut rows = vec![];
     for (n, settings) in plan.settings.iter().enumerate() {
@@ -47,20 +46,18 @@ pub(super) fn evaluate(
 /// One pass over pairs on their own, for a fit.
 pub(super) fn replay(
     pairs: &[Pair],
-    texts: &[String],
     vectors: &Vectors,
-    readings: &[Reading],
+    readings: &[Arc<Reading>],
     space: &mut Namespace,
     order: u64,
 ) -> Run {
-    Board { pairs, texts, vectors, readings }.replay(space, order, None, &mut Kinds::default())
+    Board { pairs, vectors, readings }.replay(space, order, None, &mut Kinds::default())
 }
 
 struct Board<'a> {
     pairs: &'a [Pair],
-    texts: &'a [String],
     vectors: &'a Vectors,
-    readings: &'a [Reading],
+    readings: &'a [Arc<Reading>],
 }
 
 /// All first questions at once.
@@ -112,7 +109,7 @@ impl Board<'_> {
                 .map(|(r, similarity)| Neighbour {
                     answer: AnswerId(*r as u128),
                     similarity: *similarity,
-                    text: Wording::Text(&self.texts[*r]),
+                    text: Wording::Read(&self.readings[*r]),
                 })
                 .collect();
             let decision = space.decide(&self.readings[pair.asked], &neighbours, random.unit());

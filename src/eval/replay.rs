@@ -1,5 +1,7 @@
 //! One file, one policy, some orders.
 
+use std::sync::Arc;
+
 use super::dataset::{Dataset, EvalError, Truth};
 use super::knn::{Graph, Vectors};
 use super::pairs;
@@ -150,9 +152,9 @@ pub fn evaluate(
     mut progress: impl FnMut(Progress),
 ) -> Result<Vec<Row>, EvalError> {
     let vectors = embed_all(&dataset.texts, &mut embed, &mut progress)?;
-    let readings: Vec<Reading> = dataset.texts.iter().map(|t| Reading::of(t)).collect();
+    let readings: Vec<_> = dataset.texts.iter().map(|t| Arc::new(Reading::of(t))).collect();
     if let Truth::Pairs(list) = &dataset.truth {
-        return Ok(pairs::evaluate(list, dataset, &vectors, &readings, plan, &mut progress));
+        return Ok(pairs::evaluate(list, &vectors, &readings, plan, &mut progress));
     }
     let answers = match &dataset.truth {
         Truth::Answers(answers) => embed_all(answers, &mut embed, &mut progress)?,
@@ -216,7 +218,7 @@ pub(super) fn embed_all(
 /// A stream with everything that does not depend on order or policy.
 pub(super) struct Stream<'a> {
     pub(super) texts: &'a [String],
-    pub(super) readings: &'a [Reading],
+    pub(super) readings: &'a [Arc<Reading>],
     pub(super) vectors: &'a Vectors,
     pub(super) graph: &'a Graph,
     pub(super) judging: Judging<'a>,
@@ -263,7 +265,7 @@ impl Stream<'_> {
                     Some(Neighbour {
                         answer,
                         similarity: *similarity,
-                        text: Wording::Text(&self.texts[*r]),
+                        text: Wording::Read(&self.readings[*r]),
                     })
                 })
                 .collect();

@@ -103,7 +103,7 @@ fn no_pair_is_served_that_must_not_be() {
     for (row, vectors) in rows.iter().zip(vectors.chunks_exact(2)) {
         let counts = table.entry((row.same, &row.case)).or_default();
         counts[0] += 1;
-        let (asked, stored) = (Reading::of(&row.b), Reading::of(&row.a));
+        let (asked, stored) = (Reading::of(&row.b), Arc::new(Reading::of(&row.a)));
         let (Some(a), Some(b)) = (&vectors[0], &vectors[1]) else { continue };
         if alone(&asked).or(alone(&stored)).is_some() {
             continue;
@@ -111,7 +111,7 @@ fn no_pair_is_served_that_must_not_be() {
         let near = [Neighbour {
             answer: AnswerId(1),
             similarity: cosine(a, b),
-            text: Wording::Text(&row.a),
+            text: Wording::Read(&stored),
         }];
         counts[1] += u32::from(near[0].similarity >= 0.9);
         for (settings, at) in [(&threshold, 2), (&verified, 3)] {

@@ -20,10 +20,10 @@ pub(super) fn entity_differs(pair: &Pair<'_>) -> bool {
 pub(super) fn new_words(mine: &Reading, only: &[usize], theirs: &Reading) -> Vec<usize> {
     let said = |i: &usize| {
         let new = &mine.tokens[*i];
-        theirs
-            .tokens
-            .iter()
-            .any(|t| t.stem == new.stem || (!new.named && lexicon().synonymous(&new.stem, &t.stem)))
+        theirs.tokens.iter().any(|t| {
+            t.stem.as_str() == new.stem.as_str()
+                || (!new.named && lexicon().synonymous(&new.stem, &t.stem))
+        })
     };
     let adorns = |i: &usize| mine.tokens[*i].word.chars().all(is_pictograph);
     only.iter().copied().filter(|i| !said(i) && !adorns(i)).collect()
@@ -65,19 +65,18 @@ pub(super) fn word_replaced(pair: &Pair<'_>) -> bool {
 /// those.
 fn cancelled(pair: &Pair<'_>) -> bool {
     let lists = lexicon();
-    let of = |r: &Reading, only: &[usize]| -> Vec<String> {
-        only.iter().map(|i| r.tokens[*i].stem.clone()).collect()
+    let (a, b) = (&pair.words.only_a, &pair.words.only_b);
+    let cancels = |i: &usize, j: &usize| {
+        let (x, y) = (&*pair.a.tokens[*i].stem, &*pair.b.tokens[*j].stem);
+        lists.opposed(x, y) || bare(x) == bare(y)
     };
-    let (a, b) = (of(pair.a, &pair.words.only_a), of(pair.b, &pair.words.only_b));
-    let bare = |w: &str| {
-        ["un", "in", "im", "il", "ir", "dis", "non"]
-            .iter()
-            .find_map(|p| w.strip_prefix(p))
-            .unwrap_or(w)
-            .to_owned()
-    };
-    a.len() == b.len()
-        && a.iter().all(|x| b.iter().any(|y| lists.opposed(x, y) || bare(x) == bare(y)))
+    a.len() == b.len() && a.iter().all(|i| b.iter().any(|j| cancels(i, j)))
+}
+
+/// Without what turns it round.
+fn bare(word: &str) -> &str {
+    let turns = ["un", "in", "im", "il", "ir", "dis", "non"];
+    turns.iter().find_map(|turn| word.strip_prefix(turn)).unwrap_or(word)
 }
 
 /// The changed words stand in an opening statement and the question, the same in both, does not
@@ -93,9 +92,9 @@ fn is_irrelevant(pair: &Pair<'_>) -> bool {
     }
     let earlier = pair.words.only_a.iter().all(|i| pair.a.tokens[*i].sentence < last_a)
         && pair.words.only_b.iter().all(|i| pair.b.tokens[*i].sentence < last_b);
-    let question = |r: &Reading, n: u16| -> Vec<String> {
-        r.tokens.iter().filter(|t| t.sentence == n).map(|t| t.word.clone()).collect()
-    };
+    fn question(r: &Reading, n: u16) -> Vec<&str> {
+        r.tokens.iter().filter(|t| t.sentence == n).map(|t| t.word.as_str()).collect()
+    }
     let (asked, also) = (question(pair.a, last_a), question(pair.b, last_b));
     const LEANING: [&str; 21] = [
         "this", "that", "these", "those", "they", "them", "their", "he", "she", "him", "her",
@@ -107,12 +106,12 @@ fn is_irrelevant(pair: &Pair<'_>) -> bool {
         names(pair.a, &pair.words.only_a).len() + names(pair.b, &pair.words.only_b).len() > 0;
     let expletive = asked
         .iter()
-        .position(|w| w == "it")
-        .is_none_or(|at| at > 0 && matches!(asked[at - 1].as_str(), "is" | "was"));
+        .position(|w| *w == "it")
+        .is_none_or(|at| at > 0 && matches!(asked[at - 1], "is" | "was"));
     earlier
         && !named
         && expletive
         && asked == also
         && topic >= 2
-        && !asked.iter().any(|w| LEANING.contains(&w.as_str()))
+        && !asked.iter().any(|w| LEANING.contains(w))
 }

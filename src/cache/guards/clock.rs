@@ -3,12 +3,14 @@
 
 use std::collections::HashSet;
 
+use compact_str::CompactString;
+
 use super::{lexicon::lexicon, reading::Reading, told::harmless};
 
 /// A configured word or phrase.
 #[derive(Clone, Debug)]
 struct Phrase {
-    words: Vec<String>,
+    words: Vec<CompactString>,
     /// The last word may end in any way.
     open: bool,
     /// For scripts that write no spaces.
@@ -19,7 +21,7 @@ struct Phrase {
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     volatile: Vec<Phrase>,
-    stable: HashSet<String>,
+    stable: HashSet<CompactString>,
 }
 
 impl Clock {

@@ -4,13 +4,15 @@ use std::collections;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::LazyLock;
 
+use compact_str::CompactString;
+
 use super::stem::stem;
 
 type HashMap<K, V> = collections::HashMap<K, V, BuildHasherDefault<Fnv>>;
 type HashSet<K> = collections::HashSet<K, BuildHasherDefault<Fnv>>;
 
 /// Lines of oppositions, and the side of them, that a stem stands on.
-type Poles = HashMap<String, Vec<(u16, Pole)>>;
+type Poles = HashMap<CompactString, Vec<(u16, Pole)>>;
 
 /// Fowler-Noll-Vo 1a. The keys are the program's own lists, so nobody can craft collisions into
 /// them, and the default hasher would be most of the cost of reading a sentence.
@@ -51,7 +53,7 @@ pub(super) struct Lexicon {
     volatile_phrases: Vec<(&'static str, &'static str)>,
     volatile_glyphs: Vec<&'static str>,
     poles: Poles,
-    synonyms: HashMap<String, Vec<u16>>,
+    synonyms: HashMap<CompactString, Vec<u16>>,
     qualifiers: HashMap<&'static str, Qualifier>,
     known: HashSet<&'static str>,
     /// Lists for scripts without spaces.
@@ -160,7 +162,7 @@ impl Lexicon {
 
     /// Every word that a guard may ask for by name, and every stem.
     pub(super) fn named(&'static self) -> impl Iterator<Item = &'static str> {
-        let stems = self.poles.keys().chain(self.synonyms.keys()).map(String::as_str);
+        let stems = self.poles.keys().chain(self.synonyms.keys()).map(CompactString::as_str);
         let asked = lines(include_str!("lexicon/named.txt")).flat_map(str::split_whitespace);
         let words = self.function.keys().chain(&self.known).copied();
         words.chain(stems).chain(asked)
@@ -177,7 +179,7 @@ impl Lexicon {
         let synonym_lines: Vec<Vec<&str>> = lines(include_str!("lexicon/synonyms.txt"))
             .map(|l| l.split_whitespace().collect())
             .collect();
-        let mut synonyms: HashMap<String, Vec<u16>> = HashMap::default();
+        let mut synonyms: HashMap<CompactString, Vec<u16>> = HashMap::default();
         for (line, words) in synonym_lines.iter().enumerate() {
             for word in words {
                 synonyms.entry(stem(word)).or_default().push(line as u16);

@@ -1,6 +1,8 @@
 //! A text as the guards see it: plain spelling, tokens by class, and a few facts that several
 //! guards ask for.
 
+use compact_str::CompactString;
+
 use super::lexicon::{ENGLISH, LanguageSet, lexicon};
 use super::stem::stem;
 use super::unicode::{Script, hides, plain};
@@ -28,9 +30,9 @@ pub enum Class {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Token {
     /// Lower case; a number in canonical form.
-    pub word: String,
+    pub word: CompactString,
     /// [`stem`] of the word; equal to it where stemming does not apply.
-    pub stem: String,
+    pub stem: CompactString,
     /// What it is to the question.
     pub class: Class,
     /// Written with a capital where grammar did not ask for one.
@@ -94,18 +96,14 @@ impl Reading {
         let text = unquoted(plain(text).into_owned());
         let script = Script::dominant(&text);
         let raw = tokens::split(&text);
-        let language = guess_language(raw.words.iter().map(|w| w.lower.as_str()));
+        let language = guess_language(raw.words.iter().map(|w| w.spoken));
         let spoken = if language == 0 {
             ENGLISH
         } else {
             language | (ENGLISH * u16::from(script != Script::Latin))
         };
         let mut reading = Self {
-            compact: text
-                .chars()
-                .filter(|c| !c.is_whitespace())
-                .flat_map(char::to_lowercase)
-                .collect(),
+            compact: compact(&text),
             tokens: raw.words.into_iter().map(|w| token(w, spoken)).collect(),
             quoted: raw.quoted,
             code: raw.code,
@@ -129,7 +127,7 @@ impl Reading {
 
     /// Whether the word occurs.
     pub fn has(&self, word: &str) -> bool {
-        self.marks.may_hold(word) && self.tokens.iter().any(|t| t.word == word)
+        self.marks.may_hold(word) && self.tokens.iter().any(|t| t.word.as_str() == word)
     }
 }
 
@@ -158,6 +156,16 @@ impl Marks {
     }
 }
 
+/// Plain spelling holds no white space but single spaces.
+fn compact(text: &str) -> String {
+    let mut letters = text.replace(' ', "");
+    if letters.is_ascii() {
+        letters.make_ascii_lowercase();
+        return letters;
+    }
+    letters.chars().flat_map(char::to_lowercase).collect()
+}
+
 /// Runs of quotes become one, and quotes round the whole text go: exports of tables leave both
 /// behind.
 fn unquoted(text: String) -> String {
@@ -180,7 +188,7 @@ fn token(word: tokens::Word, spoken: LanguageSet) -> Token {
     let class = match word.shape {
         tokens::Shape::Number => Class::Number,
         tokens::Shape::Symbol => Class::Symbol,
-        tokens::Shape::Word if lists.function(&lower) & spoken != 0 => Class::Function,
+        tokens::Shape::Word if word.spoken & spoken != 0 => Class::Function,
         tokens::Shape::Word if lists.is_polite(&lower) => Class::Filler,
         tokens::Shape::Word => Class::Content,
     };
@@ -189,12 +197,13 @@ fn token(word: tokens::Word, spoken: LanguageSet) -> Token {
 }
 
 /// The language whose function words are the most, if at least two are and no other has as many.
-fn guess_language<'a>(words: impl Iterator<Item = &'a str>) -> LanguageSet {
-    let mut hits = [0u8; 16];
-    for word in words {
-        let spoken = lexicon().function(word);
-        for (language, hit) in hits.iter_mut().enumerate() {
-            *hit = hit.saturating_add((spoken >> language & 1) as u8);
+fn guess_language(words: impl Iterator<Item = LanguageSet>) -> LanguageSet {
+    let mut hits = [0u8; LanguageSet::BITS as usize];
+    for mut spoken in words {
+        while spoken != 0 {
+            let hit = &mut hits[spoken.trailing_zeros() as usize];
+            *hit = hit.saturating_add(1);
+            spoken &= spoken - 1;
         }
     }
     let best = hits.iter().copied().max().unwrap_or(0);
@@ -208,7 +217,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn classes(text: &str, class: Class) -> Vec<String> {
+    fn classes(text: &str, class: Class) -> Vec<CompactString> {
         Reading::of(text).tokens.into_iter().filter(|t| t.class == class).map(|t| t.word).collect()
     }
 

@@ -1,17 +1,20 @@
 //! A light English stem: enough that "manages", "managed" and "managing" meet, little enough that
 //! names survive.
 
+use compact_str::CompactString;
+
 /// Stem of a lower-case word.
-pub(super) fn stem(word: &str) -> String {
-    if !word.is_ascii() || word.len() < 4 {
-        return irregular(word).unwrap_or(word).to_owned();
-    }
+pub(super) fn stem(word: &str) -> CompactString {
     if let Some(base) = irregular(word) {
-        return base.to_owned();
+        return CompactString::const_new(base);
     }
-    let singular = plural(word);
-    let verb = inflection(&singular).unwrap_or(singular);
-    spelling(verb)
+    let mut stem = CompactString::from(word);
+    if word.is_ascii() && word.len() >= 4 {
+        plural(&mut stem);
+        inflection(&mut stem);
+        spelling(&mut stem);
+    }
+    stem
 }
 
 /// Words whose forms share no beginning, each with the stem of its base.
@@ -67,55 +70,54 @@ fn irregular(word: &str) -> Option<&'static str> {
     })
 }
 
-fn plural(word: &str) -> String {
-    let long = word.len() > 4;
-    if long && let Some(base) = word.strip_suffix("ies") {
-        return format!("{base}y");
+/// Another ending.
+fn replace(word: &mut CompactString, ending: &str, by: &str) {
+    word.truncate(word.len() - ending.len());
+    word.push_str(by);
+}
+
+fn plural(word: &mut CompactString) {
+    if word.len() > 4 && word.ends_with("ies") {
+        return replace(word, "ies", "y");
     }
     for hiss in ["sses", "ches", "shes", "xes", "zes"] {
         if word.ends_with(hiss) {
-            return word[..word.len() - 2].to_owned();
+            return replace(word, "es", "");
         }
     }
-    match word.strip_suffix('s') {
-        Some(base) if !base.ends_with(['s', 'u', 'i']) => base.to_owned(),
-        _ => word.to_owned(),
+    let singular = word.strip_suffix('s').is_some_and(|base| !base.ends_with(['s', 'u', 'i']));
+    if singular {
+        word.pop();
     }
 }
 
 /// Without "-ed" or "-ing", when a vowel is left to carry the word: "bring" and "bed" stay.
-fn inflection(word: &str) -> Option<String> {
-    let base = word.strip_suffix("ing").or_else(|| word.strip_suffix("ed"))?;
+fn inflection(word: &mut CompactString) {
+    let Some(base) = word.strip_suffix("ing").or_else(|| word.strip_suffix("ed")) else { return };
     let carried = base.len() >= 3 && base.contains(['a', 'e', 'i', 'o', 'u', 'y']);
     if !carried || base.ends_with('e') {
-        return None;
-    }
-    if let Some(y) = base.strip_suffix('i') {
-        return Some(format!("{y}y"));
+        return;
     }
     let bytes = base.as_bytes();
     let doubled = bytes[bytes.len() - 1] == bytes[bytes.len() - 2]
-        && !base.ends_with(['l', 's', 'z', 'f', 'e', 'o']);
-    Some(if doubled { base[..base.len() - 1].to_owned() } else { base.to_owned() })
+        && !base.ends_with(['i', 'l', 's', 'z', 'f', 'e', 'o']);
+    let length = base.len() - usize::from(doubled);
+    word.truncate(length);
+    if word.ends_with('i') {
+        replace(word, "i", "y");
+    }
 }
 
 /// British and American spellings meet; a silent final e goes.
-fn spelling(word: String) -> String {
-    let mut word = word;
+fn spelling(word: &mut CompactString) {
     if word.len() > 3 && word.ends_with('e') && !word.ends_with("ee") {
         word.pop();
     }
-    if word.len() > 6
-        && let Some(base) = word.strip_suffix("is")
-    {
-        return format!("{base}iz");
+    if word.len() > 6 && word.ends_with("is") {
+        replace(word, "is", "iz");
+    } else if word.len() > 5 && word.ends_with("our") {
+        replace(word, "our", "or");
     }
-    if word.len() > 5
-        && let Some(base) = word.strip_suffix("our")
-    {
-        return format!("{base}or");
-    }
-    word
 }
 
 #[cfg(test)]

@@ -172,6 +172,10 @@ impl Script {
     /// The script of the greater part of a text's letters; Han letters weigh double, since each is
     /// a word's worth.
     pub fn dominant(text: &str) -> Self {
+        if text.is_ascii() {
+            let letters = text.bytes().any(|b| b.is_ascii_alphabetic());
+            return if letters { Self::Latin } else { Self::None };
+        }
         let mut counts = [0u32; Self::ALL.len()];
         for c in text.chars() {
             let script = Self::of(c);

@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
+use compact_str::{CompactString, format_compact};
 
 use self::bytes::{Reader, Writer};
 use super::{
@@ -275,16 +276,16 @@ impl Veil {
         Some(Token { word, stem, class, named: kind & 2 != 0, sentence })
     }
 
-    fn told(&self, from: &mut Reader<'_>) -> Option<String> {
+    fn told(&self, from: &mut Reader<'_>) -> Option<CompactString> {
         let affix = match from.number()? {
             0 => None,
             at => Some(AFFIXES.get(at - 1)?),
         };
         let base = self.opaque(from.raw()?);
         Some(match affix {
-            None => base,
-            Some(Affix::Before(start)) => format!("{start}{base}"),
-            Some(Affix::After(end)) => format!("{base}{end}"),
+            None => base.into(),
+            Some(Affix::Before(start)) => format_compact!("{start}{base}"),
+            Some(Affix::After(end)) => format_compact!("{base}{end}"),
         })
     }
 

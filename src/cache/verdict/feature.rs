@@ -60,9 +60,10 @@ pub fn feature(votes: &[Vote]) -> Option<Feature> {
             .filter(|(_, v)| v.stand != Stand::Silent && v.similarity.is_finite())
     };
     let best = counting().map(|(_, v)| v.similarity).max_by(f32::total_cmp)?;
-    let weight = |v: &Vote| (SHARPNESS * (v.similarity - best)).exp();
+    let weights: Vec<f32> =
+        votes.iter().map(|v| (SHARPNESS * (v.similarity - best)).exp()).collect();
     let votes_for = |family: AnswerId| -> f32 {
-        counting().filter(|(_, v)| v.family == family).map(|(_, v)| weight(v)).sum()
+        counting().filter(|(_, v)| v.family == family).map(|(at, _)| weights[at]).sum()
     };
     let mut winner = None;
     for (at, vote) in counting() {
@@ -75,7 +76,7 @@ pub fn feature(votes: &[Vote]) -> Option<Feature> {
         }
     }
     let (family, own) = winner?;
-    let total: f32 = counting().map(|(_, v)| weight(v)).sum();
+    let total: f32 = counting().map(|(at, _)| weights[at]).sum();
     let closest = |mine: bool| {
         counting()
             .filter(|(_, v)| (v.family == family) == mine)

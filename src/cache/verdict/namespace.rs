@@ -277,12 +277,14 @@ impl Namespace {
 
     fn describe(&self, decision: &mut Decision, votes: &[Vote], choice: &Choice) {
         let vote = &votes[choice.nearest];
+        let same = decision.family == Some(vote.family) && decision.feature == choice.feature;
         decision.chosen = Some(choice.nearest);
         decision.family = Some(vote.family);
         decision.similarity = vote.similarity;
         decision.rival = choice.rival;
         decision.feature = choice.feature;
         decision.alpha = match &self.memory.state {
+            State::Verified(_) if same => decision.alpha,
             State::Verified(v) => v.alpha(vote.family, choice.feature),
             State::Threshold => {
                 f64::from(u8::from(vote.similarity >= self.settings.min_similarity))

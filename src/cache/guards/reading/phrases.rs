@@ -47,10 +47,10 @@ fn numbers_in_words(reading: &mut Reading) {
             && matches!(word(reading, at), "hundred" | "thousand" | "million" | "billion")
             && matches!(word(reading, at - 1), "several" | "many" | "few" | "some");
         let token = &mut reading.tokens[at];
-        if let Some((_, digits)) = WRITTEN.iter().find(|(w, _)| *w == token.word)
+        if let Some((_, digits)) = WRITTEN.iter().find(|(w, _)| *w == token.word.as_str())
             && !vague
         {
-            token.word = (*digits).to_owned();
+            token.word = (*digits).into();
             token.stem = token.word.clone();
             token.class = Class::Number;
             token.named = false;
@@ -139,8 +139,8 @@ fn aspect(reading: &mut Reading) {
         });
         let habit = word(reading, at) == "used" || reading.has("did");
         if habit && !be {
-            reading.tokens[at].word = "used-to".to_owned();
-            reading.tokens[at].stem = "used-to".to_owned();
+            reading.tokens[at].word = "used-to".into();
+            reading.tokens[at].stem = "used-to".into();
             reading.tokens[at].class = Class::Function;
         }
     }

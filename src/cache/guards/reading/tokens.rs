@@ -1,6 +1,11 @@
 //! Text into words, numbers and signs.
 
-use crate::cache::guards::unicode::Script;
+use compact_str::{CompactString, ToCompactString as _};
+
+use crate::cache::guards::{
+    lexicon::{LanguageSet, lexicon},
+    unicode::Script,
+};
 
 /// Outer form of a token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -13,7 +18,9 @@ pub(super) enum Shape {
 /// A token before it is looked up.
 #[derive(Clone, Debug)]
 pub(super) struct Word {
-    pub(super) lower: String,
+    pub(super) lower: CompactString,
+    /// Languages in which it is a function word.
+    pub(super) spoken: LanguageSet,
     pub(super) shape: Shape,
     pub(super) named: bool,
     pub(super) sentence: u16,
@@ -82,7 +89,7 @@ impl<'a> Scan<'a> {
             self.number();
         } else if Script::of(c).runs_on() {
             self.at += c.len_utf8();
-            self.push(c.to_string(), Shape::Word, false);
+            self.push(c.to_compact_string(), Shape::Word, false);
         } else if c.is_alphabetic() {
             self.word();
         } else {
@@ -92,13 +99,10 @@ impl<'a> Scan<'a> {
 
     /// "v2.10.0" is the version 2.10.0; "v8" may be an engine.
     fn version(&self) -> bool {
-        let apart = self.before().is_none_or(|c| !c.is_alphanumeric());
-        let digits = self.text[self.at..].strip_prefix(['v', 'V']);
-        let mut rest =
-            digits.unwrap_or_default().trim_start_matches(|c: char| c.is_ascii_digit()).chars();
-        let begins = digits.is_some_and(|d| d.starts_with(|c: char| c.is_ascii_digit()));
-        apart
-            && begins
+        let Some(digits) = self.text[self.at..].strip_prefix(['v', 'V']) else { return false };
+        let mut rest = digits.trim_start_matches(|c: char| c.is_ascii_digit()).chars();
+        digits.starts_with(|c: char| c.is_ascii_digit())
+            && self.before().is_none_or(|c| !c.is_alphanumeric())
             && rest.next() == Some('.')
             && rest.next().is_some_and(|c| c.is_ascii_digit())
     }
@@ -122,7 +126,7 @@ impl<'a> Scan<'a> {
             .map(ascii_digit)
             .flat_map(char::to_lowercase)
             .collect();
-        self.push(canonical_number(&digits), Shape::Number, false);
+        self.push(canonical_number(&digits).into(), Shape::Number, false);
     }
 
     fn word(&mut self) {
@@ -135,15 +139,20 @@ impl<'a> Scan<'a> {
         self.apostrophe();
         let word = &self.text[start..self.at];
         let called = self.text[self.at..].starts_with('(') && self.at - start > 1;
-        if is_identifier(word) || called || self.text[self.at..].starts_with("::") {
+        // Most words are: nothing to look for, nothing to lower.
+        let small = word.bytes().all(|b| b.is_ascii_lowercase());
+        let identifier = !small && is_identifier(word);
+        if identifier || called || self.text[self.at..].starts_with("::") {
             self.out.code.push(word.to_owned());
         }
         let first = self.sentence_starts;
-        let mut capitals = word.chars();
-        let upper = capitals.next().is_some_and(char::is_uppercase);
-        let acronym = word.chars().filter(|c| c.is_uppercase()).count() > 1;
-        let named = upper && (!first || acronym);
-        let (word, more) = expand(word.to_lowercase());
+        let named = !small && {
+            let upper = word.starts_with(char::is_uppercase);
+            let acronym = word.chars().filter(|c| c.is_uppercase()).count() > 1;
+            upper && (!first || acronym)
+        };
+        let lower = if small { word.into() } else { CompactString::from_str_to_lowercase(word) };
+        let (word, more) = expand(lower);
         self.push(word, Shape::Word, named);
         if let Some(more) = more {
             self.push(more, Shape::Word, named);
@@ -179,7 +188,7 @@ impl<'a> Scan<'a> {
             _ => {
                 self.at += c.len_utf8();
                 if SIGNS.contains(c) || !(c.is_ascii() || is_punctuation(c)) {
-                    self.push(c.to_string(), Shape::Symbol, false);
+                    self.push(c.to_compact_string(), Shape::Symbol, false);
                 }
             }
         }
@@ -214,8 +223,8 @@ impl<'a> Scan<'a> {
         }
         if flag || alone || (pair && run.chars().any(|c| c != '!')) {
             let written = self.text[start..self.at].to_owned();
-            self.out.code.push(written.clone());
-            self.push(written, Shape::Symbol, false);
+            self.push(written.as_str().into(), Shape::Symbol, false);
+            self.out.code.push(written);
             return true;
         }
         self.at = start;
@@ -252,12 +261,13 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn push(&mut self, lower: String, shape: Shape, named: bool) {
+    fn push(&mut self, lower: CompactString, shape: Shape, named: bool) {
         if lower.is_empty() {
             return;
         }
         self.sentence_starts = false;
-        self.out.words.push(Word { lower, shape, named, sentence: self.sentence });
+        let spoken = lexicon().function(&lower);
+        self.out.words.push(Word { lower, spoken, shape, named, sentence: self.sentence });
     }
 }
 
@@ -315,7 +325,7 @@ fn is_identifier(word: &str) -> bool {
 }
 
 /// Contractions into their words, with or without their apostrophe; a possessive loses its ending.
-fn expand(lower: String) -> (String, Option<String>) {
+fn expand(lower: CompactString) -> (CompactString, Option<CompactString>) {
     const BARE: [&str; 16] = [
         "do", "does", "did", "is", "are", "was", "were", "could", "should", "would", "have", "has",
         "had", "must", "need", "might",
@@ -324,7 +334,7 @@ fn expand(lower: String) -> (String, Option<String>) {
         "what", "who", "where", "when", "why", "how", "that", "there", "here", "it", "he", "she",
         "this", "which",
     ];
-    let two = |a: &str, b: &str| (a.to_owned(), Some(b.to_owned()));
+    let two = |a: &str, b: &str| (a.into(), Some(b.into()));
     match lower.as_str() {
         "can't" | "cant" | "cannot" => return two("can", "not"),
         "won't" | "wont" => return two("will", "not"),
@@ -336,7 +346,7 @@ fn expand(lower: String) -> (String, Option<String>) {
         "whats" | "hows" | "wheres" | "whos" | "thats" => {
             return two(&lower[..lower.len() - 1], "is");
         }
-        "u" => return ("you".to_owned(), None),
+        "u" => return ("you".into(), None),
         _ => {}
     }
     let negated =
@@ -349,7 +359,7 @@ fn expand(lower: String) -> (String, Option<String>) {
     };
     match ending {
         "s" if SUBJECTS.contains(&base) => two(base, "is"),
-        "s" | "" => (base.to_owned(), None),
+        "s" | "" => (base.into(), None),
         "re" => two(base, "are"),
         "ll" => two(base, "will"),
         "ve" => two(base, "have"),
