@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use http::Request;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::BoxBody;
 use parking_lot::Mutex;
@@ -102,6 +103,15 @@ impl Body for Upload {
             Self::Stream(stream, _) => stream.size_hint(),
         }
     }
+}
+
+/// A second request, where there can be one: once sent, the first is hyper's.
+pub(super) fn copy(request: &Request<Upload>) -> Option<Request<Upload>> {
+    let mut copied = Request::new(request.body().copy()?);
+    request.method().clone_into(copied.method_mut());
+    request.uri().clone_into(copied.uri_mut());
+    request.headers().clone_into(copied.headers_mut());
+    Some(copied)
 }
 
 /// How far a streamed request body has come.

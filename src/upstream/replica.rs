@@ -18,7 +18,7 @@ use super::{
     http2::{self, Stream},
     in_flight::{InFlight, Measure},
     load::Load,
-    outgoing::Upload,
+    outgoing::{Upload, copy},
     peer::Peer,
     pool::{Link, Pool, Taken},
     reply::Source,
@@ -40,6 +40,23 @@ pub(super) struct Replica {
     pub(super) pool: Pool,
     pub(super) load: Load,
     pub(super) breaker: Breaker,
+}
+
+/// A request lost so soon after it was sent on a kept connection was hardly read: the server closed
+/// the connection in that moment, for being idle.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// What an attempt depends on beside the request.
+#[derive(Clone, Copy)]
+pub(super) struct Terms {
+    /// When the whole exchange began.
+    pub(super) began: Instant,
+    /// Why this replica was picked.
+    pub(super) branch: Branch,
+    /// What its latency is measured by.
+    pub(super) measure: Measure,
+    /// Asking twice does nothing twice.
+    pub(super) repeatable: bool,
 }
 
 /// A failed attempt, with the request where it may be sent again.
@@ -92,15 +109,14 @@ impl Replica {
         }
     }
 
-    /// One attempt. `path` is the client's; `began` is when the whole exchange began.
+    /// One attempt. `path` is the client's.
     pub(super) async fn exchange(
         self: &Arc<Self>,
         mut request: Request<Upload>,
         path: &PathAndQuery,
-        began: Instant,
-        branch: Branch,
-        measure: Measure,
+        terms: Terms,
     ) -> Result<Reply, Failure> {
+        let Terms { began, branch, measure, mut repeatable } = terms;
         let path = self.join(path);
         let upload = request.body().progress();
         let mut flight = InFlight::new(self, upload, branch == Branch::Trial);
@@ -121,21 +137,29 @@ impl Replica {
                 first_byte: self.limits.first_byte,
                 end: began + self.limits.lifetime,
             };
+            let kept = connect.is_none() && matches!(link, Link::Http1(_));
+            let spare = if kept && repeatable { copy(&request) } else { None };
             let tried = match link {
                 Link::Http1(wire) => self.over_http1(wire, request, &path, &deadline).await,
                 Link::Http2(stream) => self.over_http2(stream, request, &path, &deadline).await,
             };
-            match tried {
-                Ok(answer) => {
+            match (tried, spare) {
+                (Ok(answer), _) => {
                     let queue = (sent - asked).saturating_sub(connect.unwrap_or_default());
                     let timing = Timing { queue, connect, first_byte: sent.elapsed() };
                     return self.reply(answer, timing, &deadline, branch, flight);
                 }
                 // An old connection that the other side had closed: nothing was written.
-                Err(Unanswered::Unwritten(unwritten, _)) if connect.is_none() => {
+                (Err(Unanswered::Unwritten(unwritten, _)), _) if connect.is_none() => {
                     request = *unwritten;
                 }
-                Err(unanswered) => return Err(self.fail(unanswered, &deadline, flight)),
+                // The same, found out too late (RFC 9110, 9.2.2: what does nothing twice may be
+                // sent again by itself). Once: two in a row are no coincidence.
+                (Err(Unanswered::Broken(_)), Some(spare)) if sent.elapsed() < CLOSING => {
+                    repeatable = false;
+                    request = spare;
+                }
+                (Err(unanswered), _) => return Err(self.fail(unanswered, &deadline, flight)),
             }
         }
     }

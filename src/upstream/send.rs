@@ -15,8 +15,8 @@ use super::{
     balance::{Branch, Pick},
     hedge::Hedge,
     in_flight::Measure,
-    outgoing::Upload,
-    replica::Failure,
+    outgoing::{Upload, copy},
+    replica::{Failure, Terms},
 };
 use crate::{
     fault::{Fault, Kind, Retry},
@@ -51,7 +51,9 @@ impl Upstream {
     ///
     /// The request goes to another replica when one certainly did not act on it: it could not be
     /// reached, refused it, or answered that it has too much to do (429, 503, 529; a whole body,
-    /// and within the retry budget). Nothing of a reply is shown before that is settled. A fault is
+    /// and within the retry budget). One that was lost with a kept connection is asked of the same
+    /// replica once more, where that does nothing twice. Nothing of a reply is shown before that is
+    /// settled. A fault is
     /// [`Retry::Safe`] when that was so for each replica that was asked.
     ///
     /// # Errors
@@ -200,7 +202,9 @@ impl Exchange<'_> {
         let replica = pick.replica;
         let hears = self.call.is_some_and(|call| call.ears.is_some());
         let measure = if hears { Measure::Token } else { Measure::Head };
-        let asked = replica.exchange(request, &self.path, self.began, pick.branch, measure);
+        let repeatable = self.call.is_some() || request.method().is_idempotent();
+        let terms = Terms { began: self.began, branch: pick.branch, measure, repeatable };
+        let asked = replica.exchange(request, &self.path, terms);
         let reply = asked.await?;
         match self.call.filter(|_| reply.head.status.is_success()) {
             Some(Call { ears: Some((dialect, shape)), .. }) => {
@@ -210,15 +214,6 @@ impl Exchange<'_> {
             None => Ok(reply),
         }
     }
-}
-
-/// A second request, where there can be one: once sent, the first is hyper's.
-fn copy(request: &Request<Upload>) -> Option<Request<Upload>> {
-    let mut copied = Request::new(request.body().copy()?);
-    request.method().clone_into(copied.method_mut());
-    request.uri().clone_into(copied.uri_mut());
-    request.headers().clone_into(copied.headers_mut());
-    Some(copied)
 }
 
 /// Says in the headers how long a whole body is; nobody else's word for it counts.

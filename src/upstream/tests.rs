@@ -9,24 +9,29 @@ mod timeouts;
 mod tls;
 mod unix;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, request};
 use http_body_util::{BodyExt as _, Collected};
+use tokio::{join, net::TcpStream};
 
-use super::{Outgoing, Protocol, Reply, Upstream, Upstreams};
+use self::origin::{Line, Origin};
+use super::{Outgoing, Protocol, Reply, ReplyBody, Upstream, Upstreams};
 use crate::{
-    config::{self, Config, Overrides},
+    config::{self, Config, Overrides, Span},
     fault::Fault,
 };
 
-/// The defaults, with one upstream named `up` at `urls`.
+/// The defaults, with one upstream named `up` at `urls`; but a machine that stands still for some
+/// seconds is no replica that cannot be reached.
 pub(super) fn config(urls: &[String]) -> Config {
     let overrides = Overrides { upstream: urls.first().cloned(), ..Overrides::default() };
     let mut config = config::load(None, &BTreeMap::new(), &overrides).unwrap();
     config.upstream[0].name = "up".into();
     config.upstream[0].urls = urls.to_vec();
+    config.timeouts.connect = Span(Duration::from_secs(30));
+    config.timeouts.handshake = Span(Duration::from_secs(30));
     config
 }
 
@@ -48,6 +53,19 @@ async fn get(upstream: &Upstream, path: &str) -> Result<Reply, Fault> {
 async fn post(upstream: &Upstream, body: &str) -> Result<Reply, Fault> {
     let body = Outgoing::Whole(Bytes::copy_from_slice(body.as_bytes()));
     upstream.send(head(Method::POST, "/v1/chat/completions"), body).await
+}
+
+/// An answer whose first byte has come, with the other end of its connection.
+async fn begun(upstream: &Upstream, origin: &Origin) -> (ReplyBody, Line<TcpStream>) {
+    let (reply, line) = join!(post(upstream, "x"), async {
+        let mut line = origin.accept().await;
+        line.request().await;
+        line.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n").await;
+        line
+    });
+    let mut body = reply.unwrap().body;
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "a");
+    (body, line)
 }
 
 /// Two exchanges over HTTP/1.1, which answers `one` and `two`.

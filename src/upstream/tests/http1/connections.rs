@@ -4,17 +4,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use http_body_util::BodyExt as _;
 use tokio::{join, sync::Notify, time::timeout};
 
-use crate::upstream::{
-    Outgoing,
-    tests::{
-        config, head, open,
-        origin::{Origin, reactor_turn},
-        post, text,
+use crate::{
+    fault::Kind,
+    upstream::{
+        Call, Outgoing,
+        tests::{
+            begun, config, get, head, open,
+            origin::{Origin, reactor_turn},
+            post, text,
+        },
     },
 };
+
+/// Long before `timeouts.pool_idle` would close a connection that was kept.
+const AT_ONCE: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn a_connection_serves_one_exchange_after_the_other() {
@@ -70,6 +75,64 @@ async fn answers_without_a_body_free_their_connection_at_the_head() {
     join!(serve, ask);
 }
 
+/// A server whose keep-alive ends just as a request arrives: read, and not answered.
+async fn closed_just_then(origin: &Origin) {
+    let mut line = origin.accept().await;
+    line.request().await;
+    line.answer("one").await;
+    line.request().await;
+}
+
+#[tokio::test]
+async fn what_is_lost_with_a_kept_connection_is_asked_again_where_that_does_nothing_twice() {
+    let origin = Origin::bind().await;
+    let (_all, upstream) = open(&config(&[origin.url()]));
+    let body = || Bytes::from_static(b"x");
+    let serve = async {
+        for answer in ["a call's", "a PUT's"] {
+            closed_just_then(&origin).await;
+            let mut line = origin.accept().await;
+            line.request().await;
+            line.answer(answer).await;
+        }
+    };
+    let ask = async {
+        let call = Call { tenant: "", prefix: None, ears: None };
+        assert_eq!(text(post(&upstream, "x").await.unwrap()).await, "one");
+        let reply = upstream.call(head(Method::POST, "/"), body(), call).await.unwrap();
+        assert_eq!(text(reply).await, "a call's");
+        upstream.replicas[0].pool.forget();
+        assert_eq!(text(post(&upstream, "x").await.unwrap()).await, "one");
+        let reply = upstream.send(head(Method::PUT, "/"), Outgoing::Whole(body())).await;
+        assert_eq!(text(reply.unwrap()).await, "a PUT's");
+    };
+    join!(serve, ask);
+    let report = &upstream.report()[0];
+    assert_eq!((report.connections_opened, report.failures_total), (4, 0));
+}
+
+#[tokio::test]
+async fn what_may_do_something_twice_or_is_lost_twice_is_not() {
+    let origin = Origin::bind().await;
+    let (_all, upstream) = open(&config(&[origin.url()]));
+    let ask = async {
+        assert_eq!(text(post(&upstream, "x").await.unwrap()).await, "one");
+        assert_eq!(post(&upstream, "x").await.unwrap_err().kind, Kind::Reset);
+    };
+    join!(closed_just_then(&origin), ask);
+    assert_eq!(upstream.report()[0].connections_opened, 1);
+    let serve = async {
+        closed_just_then(&origin).await;
+        origin.accept().await.request().await;
+    };
+    let ask = async {
+        assert_eq!(text(post(&upstream, "x").await.unwrap()).await, "one");
+        assert_eq!(get(&upstream, "/").await.unwrap_err().kind, Kind::Reset);
+    };
+    join!(serve, ask);
+    assert_eq!(upstream.report()[0].connections_opened, 3);
+}
+
 #[tokio::test]
 async fn a_connection_closed_while_idle_is_replaced_and_the_whole_body_sent_again() {
     let origin = Origin::bind().await;
@@ -116,18 +179,11 @@ async fn a_connection_closed_while_idle_is_swept_away() {
 async fn a_dropped_body_closes_the_connection_at_once() {
     let origin = Origin::bind().await;
     let (_all, upstream) = open(&config(&[origin.url()]));
-    let (reply, mut line) = join!(post(&upstream, "x"), async {
-        let mut line = origin.accept().await;
-        line.request().await;
-        line.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n").await;
-        line
-    });
-    let mut body = reply.unwrap().body;
-    body.frame().await.unwrap().unwrap();
+    let (body, mut line) = begun(&upstream, &origin).await;
     assert_eq!(upstream.report()[0].in_flight, 1);
     drop(body);
     assert_eq!(upstream.report()[0].in_flight, 0);
-    timeout(Duration::from_millis(100), line.closed()).await.unwrap();
+    timeout(AT_ONCE, line.closed()).await.unwrap();
 }
 
 #[tokio::test]
@@ -138,7 +194,7 @@ async fn a_dropped_request_closes_the_connection_at_once() {
         _ = post(&upstream, "x") => panic!("nobody answered"),
         line = async { let mut line = origin.accept().await; line.request().await; line } => line,
     };
-    timeout(Duration::from_millis(100), line.closed()).await.unwrap();
+    timeout(AT_ONCE, line.closed()).await.unwrap();
     assert_eq!(upstream.report()[0].in_flight, 0);
 }
 
