@@ -43,7 +43,7 @@ use self::{
     exact::ExactTier,
     feedback::Served,
     fences::Fences,
-    guards::{Alone, Clock, Reading, Veil, alone_by},
+    guards::{Alone, Clock, Reader, Reading, Veil, alone_by},
     judge::llm::LlmJudge,
     key::Key,
     namespaces::Namespaces,
@@ -166,6 +166,7 @@ pub struct Cache {
     served: Served,
     probing: Probing,
     unkept: Unkept,
+    reader: Reader,
     embedder: Option<Arc<dyn Embedder>>,
     vectors: Vectors,
     store: Option<Arc<dyn VectorStore>>,
@@ -225,6 +226,7 @@ impl Cache {
             served: Served::default(),
             probing: Probing::new(if shared { semantic.probe_limit } else { 0 }),
             unkept: Unkept::default(),
+            reader: Reader::default(),
             embedder,
             vectors: Vectors::new(semantic.vectors_bytes.0),
             store,
@@ -308,7 +310,7 @@ impl Cache {
     fn is_volatile(&self, entry: &Entry) -> bool {
         // A covered question does not tell: configured words are not found in it.
         let moves = |text: &str| {
-            Veil::is_covered(text) || self.class(&Reading::of(text)) == Some(Alone::Volatile)
+            Veil::is_covered(text) || self.class(&self.reader.read(text)) == Some(Alone::Volatile)
         };
         entry.question.as_deref().is_some_and(moves)
     }

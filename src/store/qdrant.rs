@@ -368,7 +368,7 @@ mod tests {
             let address = Address {
                 url: url.clone(),
                 api_key: None,
-                connect_timeout: Duration::from_secs(2),
+                connect_timeout: Duration::from_secs(20),
             };
             let options =
                 QdrantOptions { shards: 2, replicas: 1, write_consistency: 1, quantization };

@@ -197,7 +197,7 @@ mod tests {
         other.set_nonblocking(false).unwrap();
         std::io::Read::read_exact(&mut other, &mut asked).unwrap();
         std::io::Write::write_all(&mut other, b"answer").unwrap();
-        let answer = heard.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+        let answer = heard.recv_timeout(std::time::Duration::from_secs(30)).unwrap();
         assert_eq!((&asked, &answer), (b"ask", b"answer"));
         reading.join().unwrap();
         drop(first);

@@ -103,13 +103,12 @@ async fn a_silent_upstream_has_limits_of_its_own() {
         }
     })
     .await;
-    let proxy = Setup::new(&origin)
-        .with("timeouts.first_byte = \"100ms\"\ntimeouts.idle = \"100ms\"")
-        .open()
-        .await;
+    let proxy = Setup::new(&origin).with("timeouts.first_byte = \"100ms\"").open().await;
     let late = proxy.send(&Ask::stream("why?")).await;
     assert_eq!(late.status, 504);
     assert_eq!(late.json()["error"]["code"], "upstream_first_byte_timeout");
+    // Each by itself: on a busy machine a head may take a tenth of a second, too.
+    let proxy = Setup::new(&origin).with("timeouts.idle = \"100ms\"").open().await;
     let silent = proxy.send(&Ask::stream("why?")).await;
     assert!(!silent.complete && silent.text().contains("upstream_idle_timeout"));
     eventually("it is counted", || proxy.ends("timed_out") == 1).await;

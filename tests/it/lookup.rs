@@ -1,9 +1,6 @@
 //! A cache that is late, full or broken is gone around.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use reprise::{embed::EmbedFault, store::StoreFault};
 
@@ -27,9 +24,8 @@ async fn a_late_embedder_is_not_waited_for_and_its_vector_still_kept() {
         .semantic_by(&folder, &words)
         .open()
         .await;
-    let begun = Instant::now();
+    // It comes while the embedder waits at its gate.
     let answer = proxy.send(&Ask::stream("how do I reset my password")).await;
-    assert!(begun.elapsed() < Duration::from_secs(5));
     assert_eq!(answer.x_cache(), "MISS");
     assert_eq!(answer.cache_status().detail.as_deref(), Some("lookup_deadline"));
     eventually("it is counted", || proxy.reasons("lookup_deadline") == 1).await;
@@ -37,16 +33,10 @@ async fn a_late_embedder_is_not_waited_for_and_its_vector_still_kept() {
     assert_eq!(proxy.send(&Ask::stream("how do I reset my password")).await.x_cache(), "HIT");
     gate.open();
     proxy.written(1).await;
-    words.feel(Mood::Well);
-    let mut near = proxy.send(&Ask::stream("my password how do I reset")).await;
-    for word in 0..20 {
-        // On a busy machine fifty milliseconds may pass over nothing: another order, another try.
-        if near.cache_status().detail.as_deref() != Some("lookup_deadline") {
-            break;
-        }
-        let text = "reset my password how do I".split(' ').cycle().skip(word % 6).take(6);
-        near = proxy.send(&Ask::stream(&text.collect::<Vec<_>>().join(" "))).await;
-    }
+    proxy.stop().await;
+    // With more patience: on a busy machine fifty milliseconds may pass over nothing.
+    let proxy = Setup::new(&origin).semantic(&folder).open().await;
+    let near = proxy.send(&Ask::stream("my password how do I reset")).await;
     assert_eq!(near.cache_status().detail.as_deref(), Some("semantic"));
     proxy.stop().await;
 }

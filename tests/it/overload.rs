@@ -62,7 +62,10 @@ async fn tokens_that_an_upstream_computed_count_and_hits_are_free() {
     let ask = Ask::chat("why?");
     assert_eq!(proxy.send(&ask).await.status, 200);
     let hit = proxy.send(&ask).await;
-    assert_eq!((hit.x_cache(), hit.header("x-ratelimit-remaining-tokens")), ("HIT", "8"));
+    assert_eq!(hit.x_cache(), "HIT");
+    // Eight, and one more every three seconds; had the hit cost twelve, none would be left.
+    let left: u64 = hit.header("x-ratelimit-remaining-tokens").parse().unwrap();
+    assert!((8..20).contains(&left), "{left}");
     assert_eq!(proxy.send(&Ask::chat("what?")).await.status, 200);
     assert_eq!(proxy.send(&ask).await.status, 429);
 }

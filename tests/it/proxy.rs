@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// How long anything may take here; the machine may be busy with other work.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// What a house is made of.
 pub(crate) struct Setup {
@@ -175,8 +175,10 @@ impl Setup {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("reprise.toml");
         let urls = self.urls.clone().unwrap_or_else(|| format!("[\"{}\"]", self.upstream));
+        // A machine that stands still for some seconds is no server that cannot be reached.
         let text = format!(
-            "listen.http = \"127.0.0.1:0\"\nlisten.admin = \"\"\n{}\n[[upstream]]\nname = \"model\"\n\
+            "listen.http = \"127.0.0.1:0\"\nlisten.admin = \"\"\n\
+             timeouts.connect = \"30s\"\n{}\n[[upstream]]\nname = \"model\"\n\
              urls = {urls}\nhttp2 = {}\n{}",
             self.settings, self.http2, self.sections
         );

@@ -134,6 +134,14 @@ def start(tmp_path: pathlib.Path) -> Iterator[Callable[..., rig.Reprise]]:
 
 
 @pytest.fixture
+def halting() -> Iterator[rig.Halting]:
+    """A model server that halts inside its answers until it is told to go on."""
+    server = rig.Halting()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
 def direct(sim: rig.Simulated) -> Way:
     return Way("http1", sim.url)
 

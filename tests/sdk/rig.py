@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.server
+import json
 import os
 import pathlib
 import re
@@ -9,6 +11,7 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -32,7 +35,7 @@ REPRISE = program("REPRISE_BIN", "reprise")
 SIMULATED = program("REPRISE_SIM_BIN", "examples/simulated")
 
 
-def eventually(probe: Callable[[], T], within: float = 10.0, what: str = "it") -> T:
+def eventually(probe: Callable[[], T], within: float = 30.0, what: str = "it") -> T:
     """Asks until the answer is true, and returns that answer."""
     deadline = time.monotonic() + within
     while True:
@@ -42,6 +45,33 @@ def eventually(probe: Callable[[], T], within: float = 10.0, what: str = "it") -
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not happen within {within} s; last: {found!r}")
         time.sleep(0.01)
+
+
+#: What one look counts at most of a time that is promised.
+LOOK = 0.05
+
+
+def promised(probe: Callable[[], T], within: float, what: str = "it") -> T:
+    """The same for what is promised within that time, which passes by looks: where the machine stands
+    still for some seconds, nothing is late by itself."""
+    spent, since = 0.0, time.monotonic()
+    while not (found := probe()):
+        now = time.monotonic()
+        spent, since = spent + min(now - since, LOOK), now
+        assert spent <= within, f"{what} did not happen within {within} s; last: {found!r}"
+        time.sleep(0.01)
+    return found
+
+
+def at_best(attempt: Callable[[int], T], tries: int = 3) -> T:
+    """For what only a clock can tell: one of some tries must hold, for a pause of the machine spoils
+    whichever it falls into."""
+    for number in range(tries - 1):
+        try:
+            return attempt(number)
+        except AssertionError as error:
+            print(f"\nonce more, after {error}")
+    return attempt(tries - 1)
 
 
 def free_port() -> int:
@@ -59,7 +89,7 @@ def server_store() -> dict[str, str]:
                 "store.kind": kind,
                 "store.url": url,
                 "store.prefix": f"sdk {uuid.uuid4().hex[:8]}",
-                "store.timeout": "5s",
+                "store.timeout": "20s",
                 "store.tenant_key": "0f" * 32,
             }
     return {}
@@ -83,7 +113,7 @@ class Simulated:
         found = re.fullmatch(r"listening on (http://\S+)\n", line)
         assert found, f"the simulated server said {line!r} and not where it listens"
         self.url = found[1]
-        self.control = httpx2.Client(base_url=self.url, trust_env=False)
+        self.control = httpx2.Client(base_url=self.url, trust_env=False, timeout=30)
 
     def stats(self) -> dict[str, Any]:
         return self.control.get("/sim/stats").raise_for_status().json()
@@ -104,6 +134,58 @@ class Simulated:
         self.process.wait(timeout=10)
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+class Halting:
+    """A model server whose every answer is a stream of forty words that halts after its first one until
+    `go` is set."""
+
+    WORDS = 40
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.asked = 0
+        halting = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["content-length"]))
+                halting.asked += 1
+                self.send_response(200)
+                self.send_header("content-type", "text/event-stream")
+                self.send_header("transfer-encoding", "chunked")
+                self.end_headers()
+                self.say({"delta": {"role": "assistant", "content": "word"}})
+                halting.go.wait(60)
+                for _ in range(halting.WORDS - 1):
+                    self.say({"delta": {"content": " word"}})
+                self.say({"delta": {}, "finish_reason": "stop"})
+                self.write(b"data: [DONE]\n\n")
+                self.write(b"")
+
+            def say(self, choice: dict[str, Any]) -> None:
+                choice = {"index": 0, "finish_reason": None} | choice
+                event = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1}
+                event |= {"model": "sim", "choices": [choice]}
+                self.write(b"data: %s\n\n" % json.dumps(event).encode())
+
+            def write(self, chunk: bytes) -> None:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def stop(self) -> None:
+        self.go.set()
+        self.server.shutdown()
+        self.server.server_close()
 
 
 #: Address of who receives every request's trace of each proxy that says nothing of traces: set by conftest.
@@ -138,6 +220,8 @@ class Reprise:
             "store.path": str(folder / "store"),
             # A lookup that is late on a busy machine is forwarded; these tests are not about that.
             "cache.semantic.lookup_deadline": "10s",
+            # A machine that stands still for some seconds is no server that cannot be reached.
+            "timeouts.connect": "30s",
             # Whether a given hit is drawn to be checked is chance.
             "cache.semantic.audit": "0",
             **(settings or {}),
@@ -164,7 +248,7 @@ class Reprise:
             self.process = subprocess.Popen(
                 command, env=environment, cwd=ROOT, stdout=log, stderr=log
             )
-        self.admin = httpx2.Client(base_url=self.admin_url, trust_env=False)
+        self.admin = httpx2.Client(base_url=self.admin_url, trust_env=False, timeout=30)
         if ready:
             try:
                 eventually(self.is_ready, within=60, what="readiness")

@@ -158,7 +158,7 @@ def test_an_early_refusal_arrives_by_http2(via: Way):
     reader = h2_reader.Reader(via.url)
     stream = reader.announce(PATH, 64 << 20, KEY)
     reader.fill_window(stream)
-    reader.read({stream}, set(), within=10)
+    reader.read({stream}, set(), within=30)
     assert reader.status[stream] == 413
     assert json.loads(reader.body[stream])["error"]["code"] == "body_too_large"
     reader.close()

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 
 import httpx2
 import openai
@@ -45,10 +44,10 @@ class Stream(threading.Thread):
 
 
 @pytest.mark.parametrize("way_name", ["http1", "http2", "tls_http2"])
-def test_sigterm_lets_running_answers_finish(start, sim, ask, way_name):
-    proxy = start(sim.url)
+def test_sigterm_lets_running_answers_finish(start, halting, ask, way_name):
+    proxy = start(halting.url)
     url = proxy.https_url if "tls" in way_name else proxy.url
-    body = ask("A story [[rate:20]][[tokens:40]]", stream=True)
+    body = ask("A story", stream=True)
     # curl, because python's h2 takes the GOAWAY that every drain begins with for the end.
     option = {"http1": "--http1.1", "http2": "--http2-prior-knowledge", "tls_http2": "--http2"}
     client = subprocess.Popen(
@@ -72,22 +71,25 @@ def test_sigterm_lets_running_answers_finish(start, sim, ask, way_name):
     assert proxy.admin.get("/readyz").status_code == 503
     assert proxy.admin.get("/livez").status_code == 200
     assert client.poll() is None, "the answer was still running all the while"
+    halting.go.set()
     got = first + client.stdout.read()
     assert client.wait(20) == 0
-    assert len(answers.chunk_objects(got)) == 40 + 2
+    assert len(answers.chunk_objects(got)) == halting.WORDS + 1
     assert proxy.wait() == 0
 
 
-def test_what_is_answered_while_draining_is_stored(start, sim, ask, tmp_path):
-    proxy = start(sim.url, tmp_path / "one")
-    body = ask("A story [[rate:20]][[tokens:20]]", stream=True)
+def test_what_is_answered_while_draining_is_stored(start, halting, ask, tmp_path):
+    proxy = start(halting.url, tmp_path / "one")
+    body = ask("A story", stream=True)
     stream = Stream(Way("http1", proxy.url), body)
     stream.start()
-    assert stream.begun.wait(10)
+    assert stream.begun.wait(30)
     proxy.terminate()
+    rig.eventually(lambda: proxy.admin.get("/readyz").status_code == 503, what="the drain")
+    halting.go.set()
     assert proxy.wait() == 0
-    stream.join(10)
-    again = start(sim.url, tmp_path / "one")
+    stream.join(30)
+    again = start(halting.url, tmp_path / "one")
     answer = Cached(Way("http1", again.url)).lookup(body)
     assert answer.status_code == 200
     assert answer.content == stream.got
@@ -97,40 +99,36 @@ def test_a_drain_has_a_deadline(start, sim, ask):
     proxy = start(sim.url, settings={"drain.deadline": "1s"})
     stream = Stream(Way("http1", proxy.url), ask("A story [[stall:2]]", stream=True))
     stream.start()
-    assert stream.begun.wait(10)
-    begun = time.monotonic()
+    assert stream.begun.wait(30)
     proxy.terminate()
+    # Its answer would go on for a minute.
     proxy.wait(20)
-    assert time.monotonic() - begun < 10
-    stream.join(10)
+    stream.join(30)
     assert not stream.got.endswith(b"[DONE]\n\n"), "a cut stream must not look complete"
 
 
 def test_a_second_signal_means_now(start, sim, ask):
-    proxy = start(sim.url)
+    proxy = start(sim.url, settings={"drain.deadline": "60s"})
     stream = Stream(Way("http1", proxy.url), ask("A story [[stall:2]]", stream=True))
     stream.start()
-    assert stream.begun.wait(10)
+    assert stream.begun.wait(30)
     proxy.terminate()
     rig.eventually(lambda: proxy.admin.get("/readyz").status_code == 503, what="the drain")
-    begun = time.monotonic()
     proxy.terminate()
+    # Long before the deadline of the drain.
     proxy.wait(20)
-    assert time.monotonic() - begun < 5
-    stream.join(10)
+    stream.join(30)
 
 
 @pytest.mark.parametrize("way_name", ["http1", "http2"])
 def test_idle_connections_do_not_hold_up_the_end(start, sim, ask, way_name):
     """Pooled connections of clients that are not looking: they answer no GOAWAY and no PING."""
-    proxy = start(sim.url)
+    proxy = start(sim.url, settings={"drain.deadline": "60s", "limits.header_time": "60s"})
     with Way(way_name, proxy.url).raw() as client:
         client.post(PATH, json=ask("Hello"), headers=KEY)
-        begun = time.monotonic()
         proxy.process.send_signal(signal.SIGINT)
-        assert proxy.wait() == 0
-        took = time.monotonic() - begun
-    assert took < 5
+        # Long before the drain's deadline and the connection's own end.
+        assert proxy.wait(20) == 0
 
 
 def test_a_restart_keeps_both_tiers(start, sim, ask, tmp_path):

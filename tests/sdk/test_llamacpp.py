@@ -55,13 +55,14 @@ def front(llama, tmp_path_factory):
 
 
 class Chat:
-    """One conversation whose answer ends by itself: what is cut off at a limit is not kept."""
+    """One conversation whose answer ends by itself, for what is cut off at a limit is not kept, and is
+    ASCII: llama.cpp's own stream loses a character whose bytes come in two tokens."""
 
     def __init__(self, url: str, system: str) -> None:
         self.system, self.seed = system, 0
         for self.seed in range(1, 100):
             text, finish = self.whole(url, QUESTION)[0]
-            if finish == "stop" and text.strip():
+            if finish == "stop" and text.strip() and text.isascii():
                 return
         raise AssertionError("no seed ends by itself")
 

@@ -110,7 +110,8 @@ def test_what_is_wrong_or_fixed_changes_nothing_and_is_named(start, two) -> None
         assert told.status_code == 422, told.text
         assert named in told.json()["error"]["message"]
         headers = {"cache-control": "no-store"}
-        assert httpx2.post(proxy.url + PATH, json=ask, headers=headers).status_code == 200
+        answer = httpx2.post(proxy.url + PATH, json=ask, headers=headers, timeout=30)
+        assert answer.status_code == 200
         assert other.calls() == 0, "all or nothing"
     assert metric(proxy, 'reprise_config_reloads_total{result="refused"}') == 3
     write(file, one.url)
@@ -153,7 +154,7 @@ def test_certificates_are_exchanged_under_load(two, tmp_path) -> None:
         """)
     process = subprocess.Popen([str(REPRISE), "--config", str(file)], cwd=ROOT)
     try:
-        client = httpx2.Client(base_url=f"http://127.0.0.1:{admin}", trust_env=False)
+        client = httpx2.Client(base_url=f"http://127.0.0.1:{admin}", trust_env=False, timeout=30)
 
         def ready() -> bool:
             try:
@@ -168,12 +169,12 @@ def test_certificates_are_exchanged_under_load(two, tmp_path) -> None:
             name = "ba"[turn % 2]
             for kind in ["pem", "key"]:
                 (tmp_path / f"tls.{kind}").write_bytes((tmp_path / f"{name}.{kind}").read_bytes())
-            eventually(lambda: shown(https) != seen, within=15, what="the new certificate")
+            eventually(lambda: shown(https) != seen, within=30, what="the new certificate")
             seen = shown(https)
         (tmp_path / "tls.key").write_text("garbage")
         metrics = lambda: client.get("/metrics").text
         eventually(lambda: 'reprise_tls_reloads_total{result="refused"} 1' in metrics(),
-                   within=15, what="the refusal")
+                   within=30, what="the refusal")
         assert shown(https) == seen
         load.stop()
         assert not load.wrong, load.wrong[:5]

@@ -136,16 +136,18 @@ def test_certificates_and_settings_change_all_the_time(start, tmp_path: pathlib.
     try:
         begun = time.monotonic()
         turn = 0
+        reloads = lambda: metric(proxy, 'reprise_config_reloads_total{result="applied"}')
         while time.monotonic() - begun < SECONDS:
             turn += 1
             show(tmp_path, "ab"[turn % 2])
             file.write_text(config.replace("TTL", f"{1 + turn % 5}h"))
             proxy.process.send_signal(signal.SIGHUP)
+            eventually(lambda: reloads() == turn, what="the reload")
             time.sleep(2)
             seen.append(gauges(proxy))
     finally:
         crowd.stop()
-    applied = metric(proxy, 'reprise_config_reloads_total{result="applied"}')
+    applied = reloads()
     exchanged = metric(proxy, 'reprise_tls_reloads_total{result="applied"}')
     running = eventually(lambda: metric(proxy, "reprise_flight_running") == 0, what="no flight")
     middle = seen[len(seen) // 2:] or seen
@@ -158,10 +160,11 @@ def test_certificates_and_settings_change_all_the_time(start, tmp_path: pathlib.
     assert running
     assert not crowd.wrong, (len(crowd.wrong), crowd.wrong[:5])
     assert crowd.asked > 10 * SECONDS and crowd.left > 0
-    assert applied >= turn * 0.8 and exchanged >= 1
+    assert applied == turn and exchanged >= 1
     assert max(one[1] for one in middle) < 200, "file descriptors"
     assert max(one[3] for one in middle) < 200, "tasks"
-    assert max(one[2] for one in middle) == min(one[2] for one in middle), "threads"
+    # Two pieces of work that block at once have a thread more than one has.
+    assert max(one[2] for one in middle) <= min(one[2] for one in middle) + 1, "threads"
 
 
 def show(folder: pathlib.Path, name: str) -> None:

@@ -55,9 +55,9 @@ async def others(client: httpx2.AsyncClient, ask, name: str) -> list[float]:
 
 
 def assert_same_pace(gaps: list[float], alone: list[float]) -> None:
-    """The same median, and no gap that only a stall explains."""
+    """The same median, and no gap as long as the reader sleeps: a pause of the machine is shorter."""
     assert statistics.median(gaps) <= 1.5 * statistics.median(alone) + 0.005
-    assert max(gaps) <= max(2 * max(alone), 1.0), f"{max(gaps)} against {max(alone)} alone"
+    assert max(gaps) <= 0.75 * SECONDS, f"{max(gaps)} against {max(alone)} alone"
 
 
 @pytest.mark.long

@@ -24,7 +24,7 @@ KILLS = int(os.environ.get("REPRISE_TEST_KILLS", "3"))
 def replica(start, sim):
     """Starts one more proxy on the same collection, with memory of its own."""
     settings = server_store()
-    return lambda: start(sim.url, settings=settings)
+    return lambda **more: start(sim.url, settings=settings | more)
 
 
 def post(proxy, body):
@@ -77,7 +77,8 @@ def test_processes_killed_at_any_moment_lose_no_written_answer(replica, ask):
     not os.environ.get("REPRISE_TEST_STORE_GROUP"), reason="not our own server to stop"
 )
 def test_a_stopped_server_fails_no_request_and_is_asked_again(replica, ask):
-    proxy = replica()
+    # The first one waits for so long.
+    proxy = replica(**{"store.timeout": "5s"})
     trouble = lambda: proxy.admin.get("/api/v1/stats").json()["store"]["trouble"]
     eventually(lambda: trouble() is None, 180)
     server = int(os.environ["REPRISE_TEST_STORE_GROUP"])

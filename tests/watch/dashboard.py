@@ -288,7 +288,7 @@ FULL, MORE = 400, 600
 
 
 def a_day_does_not_grow_it(browser, servers):
-    wait("there is a point", lambda: servers.stats()["uptime_seconds"] > 11, 20)
+    wait("there is a point", lambda: servers.stats()["uptime_seconds"] > 11)
     page = Page(browser, servers, script=WATCH)
     tools = page.page.context.new_cdp_session(page.page)
 
@@ -312,7 +312,7 @@ def a_day_does_not_grow_it(browser, servers):
 def it_says_when_it_lost_the_proxy(browser, servers):
     page = Page(browser, servers)
     servers.processes[1].terminate()
-    wait("it is said", lambda: "not connected" in page.text("link"), 20)
+    wait("it is said", lambda: "not connected" in page.text("link"))
     page.page.context.close()
 
 

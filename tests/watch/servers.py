@@ -41,6 +41,8 @@ metrics = "/metrics"
 
 [cache.semantic]
 min_similarity = 0.9
+# What is late on a busy machine is not what is watched here.
+lookup_deadline = "10s"
 
 [prices]
 date = "2026-11-01"
@@ -93,7 +95,7 @@ class Servers:
 
     def get(self, path):
         try:
-            with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=30) as answer:
                 return answer.read()
         except OSError:
             return None
@@ -119,7 +121,7 @@ class Servers:
         self.folder.cleanup()
 
 
-def wait(what, condition, seconds=10):
+def wait(what, condition, seconds=30):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, what

@@ -36,7 +36,8 @@ async fn a_busy_connection_finishes_and_says_close() {
     assert_eq!(front.drained().await, Drained { cut: 0 });
 }
 
-#[tokio::test]
+/// On a paused clock: such a connection is waited for no longer than a second.
+#[tokio::test(start_paused = true)]
 async fn a_connection_that_has_not_asked_yet_may_still_ask_once() {
     let mut front = serve(&settings()).await;
     let mut client = front.connect().await;

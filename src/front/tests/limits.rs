@@ -3,6 +3,7 @@
 use http_body_util::Empty;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::time::{pause, resume, sleep};
 
 use super::*;
 
@@ -83,24 +84,30 @@ async fn clients_that_never_finish_a_head_are_closed() {
 #[tokio::test]
 async fn an_idle_keep_alive_connection_is_closed() {
     let mut config = settings();
-    config.limits.header_time = millis(150);
+    config.limits.header_time = millis(10_000);
     let front = serve(&config).await;
-    let said = front.raw("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let mut client = front.connect().await;
+    client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let said = one_response(&mut client).await;
     assert!(said.ends_with("hello"), "{said}");
+    pause();
+    assert_eq!(until_closed(&mut client).await, "");
 }
 
 #[tokio::test]
 async fn a_long_answer_is_not_idleness() {
     let mut config = settings();
-    config.limits.header_time = millis(20);
+    config.limits.header_time = millis(10_000);
     let front = serve(&config).await;
     let mut client = front.connect().await;
     client.write_all(b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     soon(front.stage.waiting.notified()).await;
     // Five times the limit: were it counted as idle, the answer could not come.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    pause();
+    sleep(Duration::from_secs(50)).await;
+    resume();
     front.stage.go.add_permits(1);
-    let said = until_closed(&mut client).await;
+    let said = one_response(&mut client).await;
     assert!(said.ends_with("waited"), "{said}");
 }
 
@@ -118,7 +125,7 @@ async fn a_reader_that_stalls_is_dropped() {
 #[tokio::test]
 async fn a_stream_that_gets_no_window_is_reset_and_its_siblings_live() {
     let mut config = settings();
-    config.limits.write_stall = millis(150);
+    config.limits.write_stall = millis(10_000);
     let front = serve(&config).await;
     let io = TokioIo::new(front.connect().await);
     let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -128,8 +135,10 @@ async fn a_stream_that_gets_no_window_is_reset_and_its_siblings_live() {
     let get = |path| Request::get(format!("http://a{path}")).body(Empty::new()).unwrap();
 
     let stalled = client.send_request(get("/endless")).await.unwrap();
+    pause();
     soon(front.stage.dropped.notified()).await;
     assert_eq!(front.tally.stalls(), 1);
+    resume();
     assert!(stalled.into_body().collect().await.is_err(), "reset, not ended");
     let sibling = client.send_request(get("/")).await.unwrap();
     assert_eq!(sibling.into_body().collect().await.unwrap().to_bytes(), "hello");

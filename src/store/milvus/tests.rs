@@ -21,7 +21,7 @@ const LIMITS: Limits = Limits { lookup: Duration::from_secs(20), in_flight: 64 }
 
 fn server() -> Option<Address> {
     let url = std::env::var("REPRISE_TEST_MILVUS").ok().filter(|url| !url.is_empty())?;
-    Some(Address { url, api_key: None, connect_timeout: Duration::from_secs(2) })
+    Some(Address { url, api_key: None, connect_timeout: Duration::from_secs(20) })
 }
 
 /// A prefix that no other run uses.

@@ -156,7 +156,7 @@ async fn service() -> (Service, Address) {
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await });
     let api_key = Some("k".to_owned());
-    (service, Address { url, api_key, connect_timeout: Duration::from_secs(2) })
+    (service, Address { url, api_key, connect_timeout: Duration::from_secs(20) })
 }
 
 fn collection() -> Collection {
@@ -177,7 +177,7 @@ async fn pinecone_keeps_the_contract() {
     let open = async || {
         let store = Pinecone::new(&address, collection(), DIMENSION).unwrap();
         let store = Shield::new(store, LIMITS, None);
-        assert!(store.ready(Duration::from_secs(10)).await, "{:?}", store.report().trouble);
+        assert!(store.ready(Duration::from_secs(60)).await, "{:?}", store.report().trouble);
         store
     };
     contract::check(open).await;

@@ -1,13 +1,13 @@
 //! HTTP/2 with prior knowledge: sharing, fairness, resets, refusals.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use h2::Reason;
 use http::{HeaderMap, Method, Response};
 use http_body_util::BodyExt as _;
-use tokio::{join, time::timeout};
+use tokio::{join, sync::Notify, time::timeout};
 
 use super::{
     collect, config, get, head, open,
@@ -243,12 +243,12 @@ async fn after_goaway_running_answers_end_well_and_new_ones_go_elsewhere() {
         (server, stream)
     });
     let old = reply.unwrap();
-    let (new, ()) = join!(get(&upstream, "/new"), async {
+    let (new, _second) = join!(get(&upstream, "/new"), async {
         let mut second = origin.accept_h2().await;
         let (request, mut respond) = second.accept().await.unwrap().unwrap();
         assert_eq!(request.uri().path(), "/new");
         respond.send_response(ok(), true).unwrap();
-        let _nothing_yet = timeout(Duration::from_millis(20), second.accept()).await;
+        serve_on(second)
     });
     assert_eq!(text(new.unwrap()).await, "");
     let (old, ()) = join!(text(old), async {
@@ -263,6 +263,8 @@ async fn after_goaway_running_answers_end_well_and_new_ones_go_elsewhere() {
 async fn trailers_come_through_and_a_reset_inside_an_answer_is_a_cut() {
     let origin = Origin::bind().await;
     let (_all, upstream) = open(&h2_config(&[origin.url()]));
+    let heard = Arc::new(Notify::new());
+    let head_heard = heard.clone();
     let server = tokio::spawn(async move {
         let mut server = origin.accept_h2().await;
         let (_, mut respond) = server.accept().await.unwrap().unwrap();
@@ -274,14 +276,20 @@ async fn trailers_come_through_and_a_reset_inside_an_answer_is_a_cut() {
         let (_, mut respond) = server.accept().await.unwrap().unwrap();
         let mut stream = respond.send_response(ok(), false).unwrap();
         stream.send_data("a".into(), false).unwrap();
-        let _nothing_yet = timeout(Duration::from_millis(20), server.accept()).await;
+        // Together with its head the reset would be all that is heard.
+        tokio::select! {
+            () = head_heard.notified() => {}
+            _ = server.accept() => panic!("no other request was made"),
+        }
         stream.send_reset(Reason::INTERNAL_ERROR);
         let _running = serve_on(server);
         std::future::pending::<()>().await;
     });
     let whole = collect(get(&upstream, "/").await.unwrap()).await.unwrap();
     assert_eq!(whole.trailers().unwrap()["grpc-status"], "0");
-    let fault = collect(get(&upstream, "/").await.unwrap()).await.unwrap_err();
+    let cut = get(&upstream, "/").await.unwrap();
+    heard.notify_one();
+    let fault = collect(cut).await.unwrap_err();
     assert_eq!(fault.kind, Kind::Cut);
     server.abort();
 }

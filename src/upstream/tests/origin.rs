@@ -126,7 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
     }
 
     /// A whole request, or `None` if the other side closed instead.
-    async fn next_request(&mut self) -> Option<(String, String)> {
+    pub(super) async fn next_request(&mut self) -> Option<(String, String)> {
         if self.read.is_empty() && self.stream.read_buf(&mut self.read).await.unwrap_or(0) == 0 {
             return None;
         }

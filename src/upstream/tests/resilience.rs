@@ -7,7 +7,8 @@ use http::{Method, StatusCode, uri::PathAndQuery};
 use http_body_util::{BodyExt as _, Full};
 use tokio::{
     join,
-    time::{Instant, pause, timeout},
+    sync::Notify,
+    time::{Instant, pause, sleep, timeout},
 };
 
 use super::{
@@ -19,6 +20,9 @@ use crate::{
     fault::{Kind, Retry},
     upstream::{Branch, Call, Outgoing, Standing},
 };
+
+/// For what must happen, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn an_overloaded_replica_is_left_alone_and_its_request_goes_to_another() {
@@ -116,7 +120,7 @@ async fn a_dead_replica_costs_no_request_is_ejected_and_returns_by_trial() {
             tokio::task::yield_now().await;
         }
     };
-    assert_eq!(timeout(Duration::from_secs(10), trial).await.unwrap(), "back");
+    assert_eq!(timeout(PATIENCE, trial).await.unwrap(), "back");
     assert_eq!(upstream.report()[0].standing, Standing::Ready);
 }
 
@@ -124,22 +128,28 @@ async fn a_dead_replica_costs_no_request_is_ejected_and_returns_by_trial() {
 async fn a_client_that_gives_up_leaves_a_mark_on_the_replica() {
     let origin = Origin::bind().await;
     let (_all, upstream) = open(&config(&[origin.url()]));
-    let (gave_up, _line) = join!(
+    let asked = Notify::new();
+    let patience = async {
+        asked.notified().await;
+        pause();
+        sleep(Duration::from_millis(50)).await;
+    };
+    let ((), _line) = join!(
         async {
             tokio::select! {
                 _ = post(&upstream, "x") => panic!("nobody answers"),
-                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+                () = patience => {}
             }
         },
         async {
             let mut line = origin.accept().await;
             line.request().await;
+            asked.notify_one();
             line
         }
     );
-    let () = gave_up;
     let waited = upstream.report()[0].first_byte.unwrap();
-    assert!(waited >= Duration::from_millis(45), "{waited:?}");
+    assert!(waited >= Duration::from_millis(50), "{waited:?}");
 }
 
 #[tokio::test]
@@ -149,13 +159,21 @@ async fn a_health_check_has_its_own_connection_and_wants_a_2xx_in_time() {
     let replica = &upstream.replicas[0];
     let path = PathAndQuery::from_static("/health");
     for (status, passes) in [("200 OK", true), ("204 No Content", true), ("500 Oh", false)] {
-        let (checked, request) = join!(replica.check(&path), async {
-            let mut line = origin.accept().await;
-            let (request, _) = line.request().await;
-            line.say(&format!("HTTP/1.1 {status}\r\n\r\n")).await;
-            line.closed().await;
-            request
-        });
+        let mut tries = 0..3;
+        let (checked, request) = loop {
+            let (checked, request) = join!(replica.check(&path), async {
+                let mut line = origin.accept().await;
+                let request = line.next_request().await;
+                line.say(&format!("HTTP/1.1 {status}\r\n\r\n")).await;
+                line.closed().await;
+                request
+            });
+            // Once more where the machine stood still for the two seconds that a check may take.
+            let late = matches!(&checked, Err(fault) if fault.kind == Kind::FirstByteTimeout);
+            if !late || tries.next().is_none() {
+                break (checked, request.unwrap().0);
+            }
+        };
         assert!(request.starts_with("GET /health HTTP/1.1\r\n"), "{request}");
         assert_eq!(checked.is_ok(), passes, "{status}");
     }
@@ -181,10 +199,10 @@ async fn configured_checks_take_a_replica_out() {
     let (_all, upstream) = open(&config);
     let out = async {
         while upstream.report()[0].standing == Standing::Ready {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            sleep(Duration::from_millis(100)).await;
         }
     };
-    timeout(Duration::from_secs(10), out).await.unwrap();
+    timeout(PATIENCE, out).await.unwrap();
 }
 
 #[tokio::test]
@@ -199,7 +217,7 @@ async fn connections_are_opened_ahead() {
             tokio::task::yield_now().await;
         }
     };
-    timeout(Duration::from_secs(10), ready).await.unwrap();
+    timeout(PATIENCE, ready).await.unwrap();
     let (reply, ()) = join!(get(&upstream, "/"), async {
         let [one, other] = &mut lines;
         tokio::select! {
