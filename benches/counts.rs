@@ -15,9 +15,10 @@ use reprise::{
         entry::{Entry, now_ms},
         exact::ExactTier,
         flight::log::{Budget, Log},
-        guards::{Reader, Reading, alone},
+        guards::{Reading, alone},
         key::{Key, Route},
         pace::Pace,
+        readings::Readings,
         verdict::{
             Agreement, AnswerId, Namespace, Neighbour, Settings, Wording,
             first_prior::{DEFAULT_MODEL, first_prior},
@@ -235,14 +236,14 @@ fn verdict(iterations: u32) {
         "How do I reset my online banking user name?",
         "My online banking password does not work, how do I reset it?",
     ];
-    let reader = Reader::default();
+    let readings = Readings::default();
     let near: Vec<Neighbour<'_>> = STORED
         .iter()
         .enumerate()
         .map(|(at, text)| Neighbour {
             answer: AnswerId([0, 0, 1, 2, 0, 3, 1, 0][at]),
             similarity: 0.97 - 0.02 * at as f32,
-            text: Wording::Text(text, &reader),
+            text: Wording::Text(text, &readings),
         })
         .collect();
     let mut space = Namespace::new(Settings::default(), first_prior(DEFAULT_MODEL));

@@ -1,13 +1,15 @@
 //! What a verdict with guards costs beside its embedding: `cargo bench --bench verdict`.
 //!
 //! Times of single decisions over the repository's own pairs as questions and stored neighbours, so
-//! that no branch is learned by heart. The question is new, its neighbours have mostly been read before. For a gate see `counts verdict`.
+//! that no branch is learned by heart. The question is new, its neighbours have mostly been read
+//! before. For a gate see `counts verdict`.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for developers")]
 
 use std::{hint::black_box, time::Instant};
 
 use reprise::cache::{
-    guards::{Reader, Reading, alone},
+    guards::{Reading, alone},
+    readings::Readings,
     verdict::{
         Agreement, AnswerId, Namespace, Neighbour, Settings, Wording,
         first_prior::{DEFAULT_MODEL, first_prior},
@@ -23,7 +25,7 @@ fn main() {
         .collect();
     let text = |at: usize, side: &str| pairs[at % pairs.len()][side].as_str().unwrap();
     for keys in [8, 16] {
-        let reader = Reader::default();
+        let readings = Readings::default();
         let mut space = Namespace::new(Settings::default(), first_prior(DEFAULT_MODEL));
         let (mut reading_ns, mut decide_ns) = (Vec::new(), Vec::new());
         for at in 0..ROUNDS * pairs.len() {
@@ -36,7 +38,7 @@ fn main() {
                 .map(|key| Neighbour {
                     answer: AnswerId((at % 70 + key / 4) as u128),
                     similarity: 0.985 - 0.012 * key as f32,
-                    text: Wording::Text(text(at + key, "a"), &reader),
+                    text: Wording::Text(text(at + key, "a"), &readings),
                 })
                 .collect();
             let begun = Instant::now();

@@ -21,6 +21,7 @@ pub mod policy;
 mod probing;
 mod purge;
 pub mod quota;
+pub mod readings;
 pub mod reason;
 mod replicas;
 mod report;
@@ -43,13 +44,14 @@ use self::{
     exact::ExactTier,
     feedback::Served,
     fences::Fences,
-    guards::{Alone, Clock, Reader, Reading, Veil, alone_by},
+    guards::{Alone, Clock, Reading, Veil, alone_by},
     judge::llm::LlmJudge,
     key::Key,
     namespaces::Namespaces,
     policy::Plan,
     probing::Probing,
     quota::{Accounts, Quota},
+    readings::Readings,
     reason::Reason,
     replicas::Replicas,
     unkept::Unkept,
@@ -166,7 +168,7 @@ pub struct Cache {
     served: Served,
     probing: Probing,
     unkept: Unkept,
-    reader: Reader,
+    readings: Readings,
     embedder: Option<Arc<dyn Embedder>>,
     vectors: Vectors,
     store: Option<Arc<dyn VectorStore>>,
@@ -204,7 +206,8 @@ impl Cache {
         });
         let meta = store.as_ref().and_then(|store| store.meta()).cloned();
         let replicas = meta.clone().map(|meta| Arc::new(Replicas::new(meta, namespaces.clone())));
-        let fences = meta.map(|meta| Arc::new(Fences::new(meta, exact.clone())));
+        let readings = Readings::default();
+        let fences = meta.map(|meta| Arc::new(Fences::new(meta, exact.clone(), readings.clone())));
         let writer = store.clone().map(|store| {
             let accounts = worth.clone().map(|worth| Accounts::new(store.clone(), worth, quota));
             let veil = (prompts == Prompts::Covered).then(|| veil.clone());
@@ -226,7 +229,7 @@ impl Cache {
             served: Served::default(),
             probing: Probing::new(if shared { semantic.probe_limit } else { 0 }),
             unkept: Unkept::default(),
-            reader: Reader::default(),
+            readings,
             embedder,
             vectors: Vectors::new(semantic.vectors_bytes.0),
             store,
@@ -310,7 +313,7 @@ impl Cache {
     fn is_volatile(&self, entry: &Entry) -> bool {
         // A covered question does not tell: configured words are not found in it.
         let moves = |text: &str| {
-            Veil::is_covered(text) || self.class(&self.reader.read(text)) == Some(Alone::Volatile)
+            Veil::is_covered(text) || self.class(&Reading::of(text)) == Some(Alone::Volatile)
         };
         entry.question.as_deref().is_some_and(moves)
     }

@@ -106,12 +106,12 @@ impl Cache {
         let Some(store) = &self.store else { return Err(Reason::SemanticOff) };
         plan.semantic?;
         let Ok(question) = &prompt.question else { return Err(Reason::SemanticOff) };
-        let reading = self.reader.read(question);
+        let reading = Arc::new(Reading::of(question));
         if let Some(class) = self.class(&reading) {
             return Err(Reason::Alone(class));
         }
         let mut near = self.near(store.as_ref(), key, question, &mut told.times).await?;
-        let compared = Compared::of(&self.veil, &self.reader, &reading, &mut near);
+        let compared = Compared::of(&self.veil, &self.readings, &reading, &mut near);
         let (question, worded) = (compared.question(), compared.told(&near));
         let differing = near.iter().zip(&worded).map(|(one, told)| Near {
             key: one.clone(),

@@ -15,6 +15,7 @@ use super::{
     entry::{Entry, now_ms},
     exact::ExactTier,
     purge::means,
+    readings::Readings,
 };
 use crate::store::{
     EntryId, Selector, StoreFault,
@@ -68,6 +69,7 @@ pub(super) fn is_news(made_ms: u64) -> bool {
 pub(super) struct Fences {
     meta: Meta,
     exact: ExactTier,
+    readings: Readings,
     purges: RwLock<Vec<Purge>>,
     looked: Mutex<Looked>,
 }
@@ -79,8 +81,8 @@ struct Looked {
 }
 
 impl Fences {
-    pub(super) fn new(meta: Meta, exact: ExactTier) -> Self {
-        Self { meta, exact, purges: RwLock::default(), looked: Mutex::default() }
+    pub(super) fn new(meta: Meta, exact: ExactTier, readings: Readings) -> Self {
+        Self { meta, exact, readings, purges: RwLock::default(), looked: Mutex::default() }
     }
 
     /// Has this answer been purged since it was generated?
@@ -149,6 +151,7 @@ impl Fences {
         // The fence first: what a lookup carries into memory meanwhile is stopped by it.
         self.purges.write().push(purge.clone());
         let gone = self.exact.remove_if(|entry| purge.covers(entry));
+        self.readings.clear();
         tracing::info!(selector = ?purge.selector, gone, "another replica purged");
     }
 }

@@ -26,14 +26,15 @@ impl Cache {
         let here = self.exact.remove_if(|entry| means(&selector, entry));
         // They do not know whose they are, and each costs no more than to be made again.
         self.vectors.clear();
-        self.reader.clear();
+        self.readings.clear();
         let Some(writer) = &self.writer else { return Ok(here) };
         if let Some(fences) = &self.fences {
             fences.announce(selector.clone()).await?;
         }
         let stored = writer.delete(selector.clone()).await;
-        // A lookup may have carried answers from the store into memory meanwhile.
+        // A lookup may have carried answers from the store into memory meanwhile, and questions.
         self.exact.remove_if(|entry| means(&selector, entry));
+        self.readings.clear();
         Ok(stored?.max(here))
     }
 

@@ -103,11 +103,16 @@ impl Cache {
     ) -> Search<'_> {
         let mut times = Times::default();
         let question = prompt.question.as_ref().ok();
-        let reading = question.map(|question| self.reader.read(question));
+        let reading = question.map(|question| Arc::new(Reading::of(question)));
         let alone = reading.as_ref().and_then(|reading| self.class(reading));
         let volatile = alone == Some(Alone::Volatile);
         let mut asked = Asked { model: &prompt.model, reading, alone, by_meaning, decision: None };
         let mut embedding = self.embedding(key, question, alone);
+        if let (Some(question), Some(reading)) = (question, &asked.reading)
+            && !matches!(embedding, Embedding::None)
+        {
+            self.readings.keep(question, reading);
+        }
         if let Err(reason) = plan.read {
             let asked_anew = reason == Reason::NoCache;
             return Search {
@@ -236,7 +241,7 @@ impl Cache {
     ) -> Result<&'n Neighbour, Reason> {
         let Some(reading) = &asked.reading else { return Err(Reason::SemanticOff) };
         let namespace = self.namespaces.of(&key.tenant, asked.model);
-        let compared = Compared::of(&self.veil, &self.reader, reading, near);
+        let compared = Compared::of(&self.veil, &self.readings, reading, near);
         let (question, told) = (compared.question(), compared.told(near));
         let mut decision = namespaces::decide(&namespace, question, &told, key.principal);
         self.beside_the_judge(&mut decision);

@@ -25,7 +25,8 @@ use std::{borrow::Cow, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::guards::{GuardSet, Reader, Reading};
+use crate::cache::guards::{GuardSet, Reading};
+use crate::cache::readings::Readings;
 use crate::embed::pictographs;
 pub use crate::front::tenant::Principal;
 pub use namespace::{Label, Lesson, Namespace, NamespaceReport, Settings};
@@ -48,8 +49,8 @@ pub struct Neighbour<'a> {
 /// What a stored question says.
 #[derive(Clone, Copy, Debug)]
 pub enum Wording<'a> {
-    /// Its text, and who reads it when it is needed.
-    Text(&'a str, &'a Reader),
+    /// Its text, to be read when it is needed.
+    Text(&'a str, &'a Readings),
     /// Read already.
     Read(&'a Arc<Reading>),
 }
@@ -58,7 +59,7 @@ impl<'a> Wording<'a> {
     /// As the guards see it.
     pub fn reading(self) -> Arc<Reading> {
         match self {
-            Self::Text(text, reader) => reader.read(text),
+            Self::Text(text, readings) => readings.of(text),
             Self::Read(reading) => Arc::clone(reading),
         }
     }

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use super::{
-    guards::{Reader, Reading, Veil},
+    guards::{Reading, Veil},
+    readings::Readings,
     verdict::{self, Wording},
 };
 use crate::store::{Neighbour, Record};
@@ -27,7 +28,7 @@ pub fn covered(veil: &Veil, record: Record) -> Record {
 #[derive(Debug)]
 pub(super) struct Compared<'r> {
     question: Arc<Reading>,
-    reader: &'r Reader,
+    readings: &'r Readings,
     /// Where they are covered, one for each of the near ones.
     near: Option<Vec<Arc<Reading>>>,
 }
@@ -36,11 +37,11 @@ impl<'r> Compared<'r> {
     /// What cannot be compared is taken out of `near`.
     pub(super) fn of(
         veil: &Veil,
-        reader: &'r Reader,
+        readings: &'r Readings,
         question: &Arc<Reading>,
         near: &mut Vec<Neighbour>,
     ) -> Self {
-        let clear = Self { question: Arc::clone(question), reader, near: None };
+        let clear = Self { question: Arc::clone(question), readings, near: None };
         if !near.iter().any(|one| Veil::is_covered(&one.question)) {
             return clear;
         }
@@ -48,14 +49,14 @@ impl<'r> Compared<'r> {
             near.retain(|one| !Veil::is_covered(&one.question));
             return clear;
         };
-        let mut readings = Vec::with_capacity(near.len());
+        let mut covered = Vec::with_capacity(near.len());
         near.retain(|one| {
             let reading = veil.read(&one.question);
             let readable = reading.is_some();
-            readings.extend(reading.map(Arc::new));
+            covered.extend(reading.map(Arc::new));
             readable
         });
-        Self { question: Arc::new(question), reader, near: Some(readings) }
+        Self { question: Arc::new(question), readings, near: Some(covered) }
     }
 
     /// The question.
@@ -66,8 +67,8 @@ impl<'r> Compared<'r> {
     /// The near ones as the verdict hears of them: the same list as [`Self::of`] has left.
     pub(super) fn told<'a>(&'a self, near: &'a [Neighbour]) -> Vec<verdict::Neighbour<'a>> {
         let wording = |at: usize, one: &'a Neighbour| match &self.near {
-            Some(readings) => readings.get(at).map(Wording::Read),
-            None => Some(Wording::Text(&one.question, self.reader)),
+            Some(covered) => covered.get(at).map(Wording::Read),
+            None => Some(Wording::Text(&one.question, self.readings)),
         };
         let told = near.iter().enumerate().filter_map(|(at, one)| {
             let text = wording(at, one)?;
@@ -90,16 +91,16 @@ mod tests {
     #[test]
     fn clear_and_covered_questions_meet_in_one_form() {
         let veil = Veil::new(&[7; 32]);
-        let (reader, question) =
-            (Reader::default(), Arc::new(Reading::of("How do I reset my password?")));
+        let (readings, question) =
+            (Readings::default(), Arc::new(Reading::of("How do I reset my password?")));
         let clear = near("How to reset my password");
         let mut one = vec![clear.clone()];
-        let told = Compared::of(&veil, &reader, &question, &mut one);
+        let told = Compared::of(&veil, &readings, &question, &mut one);
         assert!(matches!(told.told(&one)[0].text, Wording::Text(..)));
         let covered = near(&veil.cover("How can I reset my password?").unwrap());
         let foreign = near(&Veil::new(&[8; 32]).cover("How can I reset it?").unwrap());
         let mut all = vec![clear.clone(), foreign, covered.clone()];
-        let compared = Compared::of(&veil, &reader, &question, &mut all);
+        let compared = Compared::of(&veil, &readings, &question, &mut all);
         assert_eq!(all, [clear, covered], "another key's cannot be compared");
         for near in compared.told(&all) {
             let found = differences(compared.question(), &near.text.reading());
@@ -107,7 +108,7 @@ mod tests {
         }
         // A script that has no covered form is compared with what is in clear alone.
         let glyphs = Arc::new(Reading::of("法国的首都是什么"));
-        assert_eq!(Compared::of(&veil, &reader, &glyphs, &mut all).told(&all[..1]).len(), 1);
+        assert_eq!(Compared::of(&veil, &readings, &glyphs, &mut all).told(&all[..1]).len(), 1);
         assert_eq!(all.len(), 1);
     }
 

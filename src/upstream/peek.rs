@@ -29,7 +29,7 @@ impl Reply {
         let beginning = loop {
             let frame = poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx)).await;
             let Some(frame) = frame else { break Beginning::Speaking };
-            let frame = frame.map_err(|fault| Failure { fault, request: None })?;
+            let frame = frame.map_err(Failure::of)?;
             if let Some(data) = frame.data_ref() {
                 ears.hear(data);
                 bytes += data.len();
@@ -54,7 +54,7 @@ impl Reply {
     pub(super) async fn begun(mut self) -> Result<Self, Failure> {
         let frame = poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx)).await;
         if let Some(frame) = frame {
-            let frame = frame.map_err(|fault| Failure { fault, request: None })?;
+            let frame = frame.map_err(Failure::of)?;
             self.body.put_back(frame);
         }
         Ok(self)

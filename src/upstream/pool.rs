@@ -240,7 +240,8 @@ impl Pool {
         opened
     }
 
-    async fn open(&self) -> Result<Taken, Fault> {
+    /// A new connection, whatever is open.
+    pub(super) async fn open(&self) -> Result<Taken, Fault> {
         let began = Instant::now();
         let epoch = self.open.lock().epoch;
         let dialed = self.dial_in(epoch).await?;

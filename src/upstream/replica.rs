@@ -18,7 +18,7 @@ use super::{
     http2::{self, Stream},
     in_flight::{InFlight, Measure},
     load::Load,
-    outgoing::{Upload, copy},
+    outgoing::Upload,
     peer::Peer,
     pool::{Link, Pool, Taken},
     reply::Source,
@@ -42,10 +42,6 @@ pub(super) struct Replica {
     pub(super) breaker: Breaker,
 }
 
-/// A request lost so soon after it was sent on a kept connection was hardly read: the server closed
-/// the connection in that moment, for being idle.
-const CLOSING: Duration = Duration::from_secs(1);
-
 /// What an attempt depends on beside the request.
 #[derive(Clone, Copy)]
 pub(super) struct Terms {
@@ -55,15 +51,28 @@ pub(super) struct Terms {
     pub(super) branch: Branch,
     /// What its latency is measured by.
     pub(super) measure: Measure,
-    /// Asking twice does nothing twice.
-    pub(super) repeatable: bool,
+    /// No kept connection, but one of its own.
+    pub(super) anew: bool,
 }
 
 /// A failed attempt, with the request where it may be sent again.
 pub(super) struct Failure {
     pub(super) fault: Fault,
     pub(super) request: Option<Box<Request<Upload>>>,
+    /// It was lost with a kept connection that its server closed just then, for having been idle.
+    pub(super) closing: bool,
 }
+
+impl Failure {
+    /// The request is gone.
+    pub(super) fn of(fault: Fault) -> Self {
+        Self { fault, request: None, closing: false }
+    }
+}
+
+/// Between a server's decision to close a connection and our hearing of it lies no more than the way
+/// between us; what is lost later was being worked on.
+const CLOSING: Duration = Duration::from_secs(1);
 
 impl Replica {
     /// `url` is checked configuration: a scheme and an authority are there.
@@ -116,18 +125,20 @@ impl Replica {
         path: &PathAndQuery,
         terms: Terms,
     ) -> Result<Reply, Failure> {
-        let Terms { began, branch, measure, mut repeatable } = terms;
+        let Terms { began, branch, measure, anew } = terms;
         let path = self.join(path);
         let upload = request.body().progress();
         let mut flight = InFlight::new(self, upload, branch == Branch::Trial);
         flight.measure = measure;
         let asked = flight.began;
         loop {
-            let Taken { link, connect } = match self.pool.take().await {
+            let taken = if anew { self.pool.open().await } else { self.pool.take().await };
+            let Taken { link, connect } = match taken {
                 Ok(taken) => taken,
                 Err(fault) => {
                     flight.judge_fault(&fault);
-                    return Err(Failure { fault, request: Some(Box::new(request)) });
+                    let request = Some(Box::new(request));
+                    return Err(Failure { fault, request, closing: false });
                 }
             };
             let sent = Instant::now();
@@ -138,28 +149,26 @@ impl Replica {
                 end: began + self.limits.lifetime,
             };
             let kept = connect.is_none() && matches!(link, Link::Http1(_));
-            let spare = if kept && repeatable { copy(&request) } else { None };
             let tried = match link {
                 Link::Http1(wire) => self.over_http1(wire, request, &path, &deadline).await,
                 Link::Http2(stream) => self.over_http2(stream, request, &path, &deadline).await,
             };
-            match (tried, spare) {
-                (Ok(answer), _) => {
+            match tried {
+                Ok(answer) => {
                     let queue = (sent - asked).saturating_sub(connect.unwrap_or_default());
                     let timing = Timing { queue, connect, first_byte: sent.elapsed() };
                     return self.reply(answer, timing, &deadline, branch, flight);
                 }
                 // An old connection that the other side had closed: nothing was written.
-                (Err(Unanswered::Unwritten(unwritten, _)), _) if connect.is_none() => {
+                Err(Unanswered::Unwritten(unwritten, _)) if connect.is_none() => {
                     request = *unwritten;
                 }
-                // The same, found out too late (RFC 9110, 9.2.2: what does nothing twice may be
-                // sent again by itself). Once: two in a row are no coincidence.
-                (Err(Unanswered::Broken(_)), Some(spare)) if sent.elapsed() < CLOSING => {
-                    repeatable = false;
-                    request = spare;
+                Err(unanswered) if kept && unanswered.is_loss() && sent.elapsed() < CLOSING => {
+                    // That says nothing of the replica, so it is not judged.
+                    let fault = flight.upload_fault().unwrap_or_else(|| self.fault(unanswered));
+                    return Err(Failure { fault, request: None, closing: true });
                 }
-                (Err(unanswered), _) => return Err(self.fail(unanswered, &deadline, flight)),
+                Err(unanswered) => return Err(self.fail(unanswered, &deadline, flight)),
             }
         }
     }
@@ -175,7 +184,7 @@ impl Replica {
         // The client's own upload failing is the reason, whatever the upstream made of it.
         let fault = flight.upload_fault().unwrap_or(fault);
         flight.judge_fault(&fault);
-        Failure { fault, request }
+        Failure { fault, request, closing: false }
     }
 
     /// What an unanswered request comes to.
@@ -243,7 +252,7 @@ impl Replica {
     ) -> Result<Reply, Failure> {
         let Answer { head, source, protocol } = answer;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Failure { fault: self.peer.switched(), request: None });
+            return Err(Failure::of(self.peer.switched()));
         }
         let verdict = Verdict::of_head(&head);
         flight.judge(verdict, flight.thought(deadline.sent));

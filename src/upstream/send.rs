@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{
     Outgoing, Prefix, Reply, Upstream,
     balance::{Branch, Pick},
+    budget::Budget,
     hedge::Hedge,
     in_flight::Measure,
     outgoing::{Upload, copy},
@@ -41,6 +42,7 @@ struct Exchange<'a> {
     path: PathAndQuery,
     began: Instant,
     call: Option<Call<'a>>,
+    budget: &'a Budget,
 }
 
 impl Upstream {
@@ -51,10 +53,10 @@ impl Upstream {
     ///
     /// The request goes to another replica when one certainly did not act on it: it could not be
     /// reached, refused it, or answered that it has too much to do (429, 503, 529; a whole body,
-    /// and within the retry budget). One that was lost with a kept connection is asked of the same
-    /// replica once more, where that does nothing twice. Nothing of a reply is shown before that is
-    /// settled. A fault is
-    /// [`Retry::Safe`] when that was so for each replica that was asked.
+    /// and within the retry budget). One that does nothing twice and was lost with a kept connection
+    /// is asked of the same replica once more, on a new one, under the same terms. Nothing of a reply
+    /// is shown before that is settled. A fault is [`Retry::Safe`] when no replica that was asked
+    /// can have acted.
     ///
     /// # Errors
     /// The last attempt's fault; each limit of `[timeouts]` has its own kind.
@@ -98,7 +100,7 @@ impl Upstream {
             None => None,
         };
         let waited = began.elapsed();
-        let exchange = Exchange { path, began, call };
+        let exchange = Exchange { path, began, call, budget: &self.budget };
         let mut outcome = self.ask_around(request, exchange).await;
         if let Ok(reply) = &mut outcome {
             reply.timing.queue += waited;
@@ -131,7 +133,7 @@ impl Upstream {
                     outcome = Ok(reply);
                     if declined { self.within_budget(spare) } else { None }
                 }
-                Err(Failure { fault, request: unsent }) => {
+                Err(Failure { fault, request: unsent, .. }) => {
                     // A call does nothing twice: one that was lost may be asked again.
                     let lost = matches!(fault.kind, Kind::Reset | Kind::Cut);
                     let safe = fault.retry == Retry::Safe || (lost && exchange.call.is_some());
@@ -203,9 +205,21 @@ impl Exchange<'_> {
         let hears = self.call.is_some_and(|call| call.ears.is_some());
         let measure = if hears { Measure::Token } else { Measure::Head };
         let repeatable = self.call.is_some() || request.method().is_idempotent();
-        let terms = Terms { began: self.began, branch: pick.branch, measure, repeatable };
-        let asked = replica.exchange(request, &self.path, terms);
-        let reply = asked.await?;
+        let spare = if repeatable { copy(&request) } else { None };
+        let terms = Terms { began: self.began, branch: pick.branch, measure, anew: false };
+        let mut asked = replica.exchange(request, &self.path, terms).await;
+        if let Err(Failure { fault, closing: true, .. }) = &asked
+            && let Some(spare) = spare
+            && self.budget.spend(Instant::now())
+        {
+            // The replica is well, as far as is known (RFC 9110, 9.2.2: what does nothing twice may
+            // be sent again). What befalls the second request does not make the first one unsent.
+            let lost = fault.clone();
+            tracing::debug!(fault = %lost, "asked again: lost with a kept connection");
+            let again = replica.exchange(spare, &self.path, Terms { anew: true, ..terms }).await;
+            asked = again.map_err(|_| Failure::of(lost));
+        }
+        let reply = asked?;
         match self.call.filter(|_| reply.head.status.is_success()) {
             Some(Call { ears: Some((dialect, shape)), .. }) => {
                 reply.heard(dialect.listener(shape)).await

@@ -17,6 +17,13 @@ pub(super) enum Unanswered {
     Late,
 }
 
+impl Unanswered {
+    /// The connection ended; no answer was begun that we could not read.
+    pub(super) fn is_loss(&self) -> bool {
+        matches!(self, Self::Broken(error) if !error.is_parse() && !error.is_user())
+    }
+}
+
 impl From<TrySendError<Request<Upload>>> for Unanswered {
     fn from(mut error: TrySendError<Request<Upload>>) -> Self {
         match error.take_message() {

@@ -38,22 +38,27 @@ const PURGED_WITHIN: Duration = Duration::from_secs(2);
 /// What a look at a replica counts at most: where the machine stands still, nothing is late by itself.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// What no machine explains, however slow each look is.
+const LOOKED_FOR: Duration = Duration::from_secs(30);
+
 /// A clock that runs between looks, each of which counts no more than [`LOOK`].
 struct Looks {
+    begun: Instant,
     since: Instant,
     spent: Duration,
 }
 
 impl Looks {
     fn begin() -> Self {
-        Self { since: Instant::now(), spent: Duration::ZERO }
+        let now = Instant::now();
+        Self { begun: now, since: now, spent: Duration::ZERO }
     }
 
     /// In vain so far: fails past [`PURGED_WITHIN`], and waits for a moment.
     async fn again(&mut self, what: &str) {
         self.spent += self.since.elapsed().min(LOOK);
         self.since = Instant::now();
-        assert!(self.spent < PURGED_WITHIN, "{what}");
+        assert!(self.spent < PURGED_WITHIN && self.begun.elapsed() < LOOKED_FOR, "{what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -54,11 +54,12 @@ LOOK = 0.05
 def promised(probe: Callable[[], T], within: float, what: str = "it") -> T:
     """The same for what is promised within that time, which passes by looks: where the machine stands
     still for some seconds, nothing is late by itself."""
-    spent, since = 0.0, time.monotonic()
+    spent, begun = 0.0, time.monotonic()
+    since = begun
     while not (found := probe()):
         now = time.monotonic()
         spent, since = spent + min(now - since, LOOK), now
-        assert spent <= within, f"{what} did not happen within {within} s; last: {found!r}"
+        assert spent <= within and now - begun < 30, f"{what} did not happen within {within} s; last: {found!r}"
         time.sleep(0.01)
     return found
 

@@ -42,8 +42,8 @@ impl Alignment {
         let mut this = Self { only_a: topic(a), only_b: topic(b), ..Self::default() };
         let all = this.only_a.len() + this.only_b.len();
         // A name first of all stands for itself: "Use" in a title is not the verb beside it.
-        this.pair_up(a, b, |x, y| x.named == y.named && x.stem.as_str() == y.stem.as_str());
-        this.pair_up(a, b, |x, y| x.stem.as_str() == y.stem.as_str());
+        this.pair_up(a, b, |x, y| x.named == y.named && x.same_stem(y));
+        this.pair_up(a, b, |x, y| x.same_stem(y));
         this.pair_up(a, b, |x, y| {
             x.class == Class::Content && y.class == Class::Content && slip(x, y)
         });
@@ -175,7 +175,7 @@ fn structure(a: &Reading, b: &Reading) -> (Vec<usize>, Vec<usize>) {
     let mut theirs = function(b);
     let mut mine = vec![];
     for i in function(a) {
-        match theirs.iter().position(|j| b.tokens[*j].word.as_str() == a.tokens[i].word.as_str()) {
+        match theirs.iter().position(|j| b.tokens[*j].same_word(&a.tokens[i])) {
             Some(at) => drop(theirs.remove(at)),
             None => mine.push(i),
         }

@@ -20,10 +20,10 @@ pub(super) fn entity_differs(pair: &Pair<'_>) -> bool {
 pub(super) fn new_words(mine: &Reading, only: &[usize], theirs: &Reading) -> Vec<usize> {
     let said = |i: &usize| {
         let new = &mine.tokens[*i];
-        theirs.tokens.iter().any(|t| {
-            t.stem.as_str() == new.stem.as_str()
-                || (!new.named && lexicon().synonymous(&new.stem, &t.stem))
-        })
+        theirs
+            .tokens
+            .iter()
+            .any(|t| t.same_stem(new) || (!new.named && lexicon().synonymous(&new.stem, &t.stem)))
     };
     let adorns = |i: &usize| mine.tokens[*i].word.chars().all(is_pictograph);
     only.iter().copied().filter(|i| !said(i) && !adorns(i)).collect()

@@ -134,8 +134,7 @@ fn exchanged(pair: &Pair<'_>) -> bool {
 }
 
 fn same_word(pair: &Pair<'_>, i: usize, j: usize) -> bool {
-    pair.a.tokens[i].stem.as_str() == pair.b.tokens[j].stem.as_str()
-        || pair.words.matched.contains(&(i, j))
+    pair.a.tokens[i].same_stem(&pair.b.tokens[j]) || pair.words.matched.contains(&(i, j))
 }
 
 /// Nothing but "and", "or" and articles between the words that changed places: their order says

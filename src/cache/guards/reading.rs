@@ -41,6 +41,19 @@ pub struct Token {
     pub sentence: u16,
 }
 
+impl Token {
+    /// Whether both stand for the same. By `str`, here and in [`Self::same_word`]: a comparison of
+    /// `CompactString`s themselves is a call, and this the guards' most frequent question.
+    pub(super) fn same_stem(&self, other: &Self) -> bool {
+        self.stem.as_str() == other.stem.as_str()
+    }
+
+    /// Whether both are the same word.
+    pub(super) fn same_word(&self, other: &Self) -> bool {
+        self.word.as_str() == other.word.as_str()
+    }
+}
+
 /// Question word of a text, "how" also standing for "what is the way to".
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Asked {

@@ -47,7 +47,7 @@ fn numbers_in_words(reading: &mut Reading) {
             && matches!(word(reading, at), "hundred" | "thousand" | "million" | "billion")
             && matches!(word(reading, at - 1), "several" | "many" | "few" | "some");
         let token = &mut reading.tokens[at];
-        if let Some((_, digits)) = WRITTEN.iter().find(|(w, _)| *w == token.word.as_str())
+        if let Some((_, digits)) = WRITTEN.iter().find(|(w, _)| *w == token.word)
             && !vague
         {
             token.word = (*digits).into();

@@ -151,7 +151,7 @@ impl<'a> Scan<'a> {
             let acronym = word.chars().filter(|c| c.is_uppercase()).count() > 1;
             upper && (!first || acronym)
         };
-        let lower = if small { word.into() } else { CompactString::from_str_to_lowercase(word) };
+        let lower = if small { word.into() } else { word.to_lowercase().into() };
         let (word, more) = expand(lower);
         self.push(word, Shape::Word, named);
         if let Some(more) = more {

@@ -1,7 +1,7 @@
 use std::sync::LazyLock;
 
 use super::*;
-use crate::cache::guards::Reader;
+use crate::cache::readings::Readings;
 use crate::cache::verdict::first_prior::{DEFAULT_MODEL, first_prior};
 use crate::cache::verdict::{Agreement, Placement, Wording};
 
@@ -12,8 +12,8 @@ fn settings(policy: Policy) -> Settings {
 }
 
 fn near(answer: u128, similarity: f32, text: &str) -> Neighbour<'_> {
-    static READER: LazyLock<Reader> = LazyLock::new(Reader::default);
-    Neighbour { answer: AnswerId(answer), similarity, text: Wording::Text(text, &READER) }
+    static READINGS: LazyLock<Readings> = LazyLock::new(Readings::default);
+    Neighbour { answer: AnswerId(answer), similarity, text: Wording::Text(text, &READINGS) }
 }
 
 fn threshold(min_similarity: f32) -> Namespace {

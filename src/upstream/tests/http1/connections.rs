@@ -4,15 +4,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use tokio::{join, sync::Notify, time::timeout};
+use tokio::{
+    join,
+    net::TcpStream,
+    sync::Notify,
+    time::{advance, pause, resume, timeout},
+};
 
 use crate::{
-    fault::Kind,
+    fault::{Fault, Kind, Retry},
     upstream::{
-        Call, Outgoing,
+        Call, Outgoing, Reply, Upstream,
         tests::{
             begun, config, get, head, open,
-            origin::{Origin, reactor_turn},
+            origin::{Line, Origin, reactor_turn},
             post, text,
         },
     },
@@ -75,62 +80,102 @@ async fn answers_without_a_body_free_their_connection_at_the_head() {
     join!(serve, ask);
 }
 
-/// A server whose keep-alive ends just as a request arrives: read, and not answered.
-async fn closed_just_then(origin: &Origin) {
+/// A connection whose second request is read and not answered.
+async fn asked_twice(origin: &Origin) -> Line<TcpStream> {
     let mut line = origin.accept().await;
     line.request().await;
     line.answer("one").await;
     line.request().await;
+    line
+}
+
+const CALL: Call<'static> = Call { tenant: "", prefix: None, ears: None };
+
+/// One exchange, whose connection is kept, and then a call that is lost with it.
+async fn call_on_a_kept(upstream: &Upstream) -> Result<Reply, Fault> {
+    assert_eq!(text(post(upstream, "x").await.unwrap()).await, "one");
+    upstream.call(head(Method::POST, "/"), Bytes::from_static(b"x"), CALL).await
 }
 
 #[tokio::test]
-async fn what_is_lost_with_a_kept_connection_is_asked_again_where_that_does_nothing_twice() {
+async fn what_is_lost_with_a_kept_connection_is_asked_again_on_a_new_one() {
     let origin = Origin::bind().await;
     let (_all, upstream) = open(&config(&[origin.url()]));
-    let body = || Bytes::from_static(b"x");
     let serve = async {
-        for answer in ["a call's", "a PUT's"] {
-            closed_just_then(&origin).await;
+        for answer in ["a call's", "a GET's"] {
+            drop(asked_twice(&origin).await);
             let mut line = origin.accept().await;
             line.request().await;
             line.answer(answer).await;
         }
     };
     let ask = async {
-        let call = Call { tenant: "", prefix: None, ears: None };
-        assert_eq!(text(post(&upstream, "x").await.unwrap()).await, "one");
-        let reply = upstream.call(head(Method::POST, "/"), body(), call).await.unwrap();
+        let reply = call_on_a_kept(&upstream).await.unwrap();
         assert_eq!(text(reply).await, "a call's");
         upstream.replicas[0].pool.forget();
         assert_eq!(text(post(&upstream, "x").await.unwrap()).await, "one");
-        let reply = upstream.send(head(Method::PUT, "/"), Outgoing::Whole(body())).await;
-        assert_eq!(text(reply.unwrap()).await, "a PUT's");
+        assert_eq!(text(get(&upstream, "/").await.unwrap()).await, "a GET's");
     };
     join!(serve, ask);
     let report = &upstream.report()[0];
-    assert_eq!((report.connections_opened, report.failures_total), (4, 0));
+    assert_eq!((report.connections_opened, report.failures_total, report.in_flight), (4, 0, 0));
 }
 
 #[tokio::test]
-async fn what_may_do_something_twice_or_is_lost_twice_is_not() {
+async fn what_may_do_something_twice_is_not() {
     let origin = Origin::bind().await;
     let (_all, upstream) = open(&config(&[origin.url()]));
     let ask = async {
         assert_eq!(text(post(&upstream, "x").await.unwrap()).await, "one");
         assert_eq!(post(&upstream, "x").await.unwrap_err().kind, Kind::Reset);
     };
-    join!(closed_just_then(&origin), ask);
+    join!(async { drop(asked_twice(&origin).await) }, ask);
     assert_eq!(upstream.report()[0].connections_opened, 1);
+}
+
+#[tokio::test]
+async fn nor_what_was_worked_on() {
+    let origin = Origin::bind().await;
+    let (_all, upstream) = open(&config(&[origin.url()]));
     let serve = async {
-        closed_just_then(&origin).await;
-        origin.accept().await.request().await;
+        let line = asked_twice(&origin).await;
+        pause();
+        advance(Duration::from_secs(2)).await;
+        resume();
+        drop(line);
     };
-    let ask = async {
-        assert_eq!(text(post(&upstream, "x").await.unwrap()).await, "one");
-        assert_eq!(get(&upstream, "/").await.unwrap_err().kind, Kind::Reset);
+    let (asked, ()) = join!(call_on_a_kept(&upstream), serve);
+    assert_eq!(asked.unwrap_err().kind, Kind::Reset);
+    assert_eq!(upstream.report()[0].connections_opened, 1);
+}
+
+#[tokio::test]
+async fn nor_what_was_answered_in_a_way_that_cannot_be_read() {
+    let origin = Origin::bind().await;
+    let (_all, upstream) = open(&config(&[origin.url()]));
+    let serve = async {
+        let mut line = asked_twice(&origin).await;
+        line.say("HTTP/1.1 what?\r\n\r\n").await;
     };
-    join!(serve, ask);
-    assert_eq!(upstream.report()[0].connections_opened, 3);
+    let (asked, ()) = join!(call_on_a_kept(&upstream), serve);
+    assert_eq!(asked.unwrap_err().kind, Kind::Reset);
+    assert_eq!(upstream.report()[0].connections_opened, 1);
+}
+
+/// A prompt that kills its server is lost, and not unsent: no other server gets it past the budget.
+#[tokio::test]
+async fn a_second_loss_is_told_as_the_first_one() {
+    let origin = Origin::bind().await;
+    let (_all, upstream) = open(&config(&[origin.url()]));
+    let serve = async {
+        let line = asked_twice(&origin).await;
+        drop(origin);
+        drop(line);
+    };
+    let (asked, ()) = join!(call_on_a_kept(&upstream), serve);
+    let fault = asked.unwrap_err();
+    assert_eq!((fault.kind, fault.retry), (Kind::Reset, Retry::Unsafe));
+    assert_eq!(upstream.report()[0].failures_total, 1);
 }
 
 #[tokio::test]
