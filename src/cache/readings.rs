@@ -2,8 +2,8 @@
 //!
 //! The questions near to a new one are few and often the same, and a question that was just asked is
 //! the next one's neighbour. What is looked up here are stored questions of the asker's own partition,
-//! each of which was kept here when it was asked: that one is found tells nobody what others ask. The
-//! asker's own words are read anew each time.
+//! each of which was kept here when it was asked: that one is found tells next to nothing of what
+//! others ask. The asker's own words are read anew each time.
 
 use std::{sync::Arc, time::Duration};
 

@@ -19,8 +19,8 @@ const SAVED_MAX: f64 = 10.0;
 /// A retry budget. A fixed number of retries for each request multiplies the load exactly when an
 /// upstream says that it has too much; a share of all requests cannot.
 ///
-/// Only retries that follow an answer draw on it. One after a failed connection put no load on
-/// anybody, and each request still reaches one server.
+/// Only retries of what was sent draw on it. One after a failed connection put no load on anybody,
+/// and each request still reaches one server.
 #[derive(Debug)]
 pub(super) struct Budget {
     per_exchange: f64,

@@ -55,8 +55,8 @@ impl Upstream {
     /// reached, refused it, or answered that it has too much to do (429, 503, 529; a whole body,
     /// and within the retry budget). One that does nothing twice and was lost with a kept connection
     /// is asked of the same replica once more, on a new one, under the same terms. Nothing of a reply
-    /// is shown before that is settled. A fault is [`Retry::Safe`] when no replica that was asked
-    /// can have acted.
+    /// is shown before that is settled. A fault is [`Retry::Safe`] when the last replica that was
+    /// asked cannot have acted.
     ///
     /// # Errors
     /// The last attempt's fault; each limit of `[timeouts]` has its own kind.
@@ -213,11 +213,15 @@ impl Exchange<'_> {
             && self.budget.spend(Instant::now())
         {
             // The replica is well, as far as is known (RFC 9110, 9.2.2: what does nothing twice may
-            // be sent again). What befalls the second request does not make the first one unsent.
+            // be sent again).
             let lost = fault.clone();
             tracing::debug!(fault = %lost, "asked again: lost with a kept connection");
             let again = replica.exchange(spare, &self.path, Terms { anew: true, ..terms }).await;
-            asked = again.map_err(|_| Failure::of(lost));
+            asked = again.map_err(|second| match second.fault.retry {
+                // A second request that was never sent does not make the first one unsent.
+                Retry::Safe => Failure::of(lost),
+                Retry::Unsafe => second,
+            });
         }
         let reply = asked?;
         match self.call.filter(|_| reply.head.status.is_success()) {
