@@ -187,14 +187,15 @@ class Cached:
     """Looks into the cache without disturbing it."""
 
     way: Way
+    key: str = "sk-one"
 
-    def lookup(self, body: dict[str, Any], key: str = "sk-one") -> httpx2.Response:
+    def lookup(self, body: dict[str, Any], key: str = "") -> httpx2.Response:
         """Asks with only-if-cached: never reaches the upstream."""
-        headers = {"authorization": f"Bearer {key}", "cache-control": "only-if-cached"}
+        headers = {"authorization": f"Bearer {key or self.key}", "cache-control": "only-if-cached"}
         with self.way.raw() as raw:
             return raw.post("/v1/chat/completions", json=body, headers=headers)
 
-    def wait(self, body: dict[str, Any], key: str = "sk-one") -> contract.Verdict:
+    def wait(self, body: dict[str, Any], key: str = "") -> contract.Verdict:
         """Waits until the answer to `body` is stored: the store is written behind."""
 
         def stored() -> contract.Verdict | None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import secrets
 
 import blake3
 import httpx2
@@ -16,12 +17,25 @@ PATH = "/v1/chat/completions"
 
 
 @pytest.fixture
-def send(via: Way):
+def key() -> str:
+    """A credential of the test's own: here would-be hits are forwarded on a request's own terms, and
+    the simulated answers to two wordings are now and then judged different. What that teaches, up to
+    serving exact repeats only, must not reach other tests."""
+    return f"sk-{secrets.token_hex(8)}"
+
+
+@pytest.fixture
+def cached(via: Way, key: str) -> Cached:
+    return Cached(via, key)
+
+
+@pytest.fixture
+def send(via: Way, key: str):
     """Posts a chat request with headers."""
     with via.raw() as raw:
         def send(body: dict, **headers: str) -> httpx2.Response:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
-            return raw.post(PATH, json=body, headers={"authorization": "Bearer sk-one", **named})
+            return raw.post(PATH, json=body, headers={"authorization": f"Bearer {key}", **named})
 
         yield send
 
