@@ -66,6 +66,9 @@ struct Args {
     /// Where the embedded store is made and left; a folder that is removed again by default.
     #[arg(long)]
     dir: Option<PathBuf>,
+    /// Only open what an earlier run left in `--dir`, and search it.
+    #[arg(long, requires = "dir")]
+    opened: bool,
     /// The optimization may take so long.
     #[arg(long, default_value = "2h")]
     patience: humantime::Duration,
@@ -80,6 +83,9 @@ async fn main() {
     let space = Arc::new(Space::new());
     let temporary = tempfile::tempdir().unwrap();
     let dir = args.dir.clone().unwrap_or_else(|| temporary.path().to_owned());
+    if args.opened {
+        return opened(&args, &space, &dir).await;
+    }
     let (before, load) = (memory(), std::fs::read_to_string("/proc/loadavg").unwrap_or_default());
     println!(
         "{} entries, candidates {:?}, payload {} bytes, load {load}",
@@ -103,23 +109,29 @@ async fn main() {
     recall(&args, &space, store.as_ref()).await;
     searches(&args, &space, &store, "quiet", 0).await;
     searches(&args, &space, &store, "while writing", args.writes).await;
-    let now = memory();
-    let each = |(own, mapped): (u64, u64), (own_before, mapped_before): (u64, u64)| {
-        let each = |now: u64, before: u64| now.saturating_sub(before) / args.entries;
-        (each(own, own_before), each(mapped, mapped_before))
-    };
-    let (own, mapped) = each(now, before);
-    println!("memory an entry: {own} bytes of its own, {mapped} of mapped files that are resident");
-
+    println!("memory an entry: {}", grown(&args, before));
     if is_embedded(&args) {
         drop(store);
-        let started = Instant::now();
-        let store = open(&args, &dir).await;
-        println!("opened again in {:.1?}", started.elapsed());
-        searches(&args, &space, &store, "opened again", 0).await;
-        let (own, mapped) = each(memory(), before);
-        println!("memory an entry, opened again: {own} of its own, {mapped} mapped");
+        // In a process of its own: this one's allocator keeps what the writing took.
+        let itself = std::env::current_exe().unwrap();
+        let mut again = std::process::Command::new(itself);
+        again.args(std::env::args().skip(1)).arg("--opened");
+        if args.dir.is_none() {
+            again.arg("--dir").arg(&dir);
+        }
+        assert!(again.status().unwrap().success());
     }
+}
+
+/// What a restart finds.
+async fn opened(args: &Args, space: &Arc<Space>, dir: &std::path::Path) {
+    let before = memory();
+    let started = Instant::now();
+    let store = open(args, dir).await;
+    println!("opened again in {:.1?}", started.elapsed());
+    println!("memory an entry, opened again: {}", grown(args, before));
+    searches(args, space, &store, "opened again", 0).await;
+    println!("memory an entry, opened and searched: {}", grown(args, before));
 }
 
 const fn quantization(args: &Args) -> Quantization {
@@ -374,6 +386,14 @@ const fn mixed(seed: u64) -> u64 {
 fn normalized(vector: Vec<f32>) -> Vector {
     let norm = vector.iter().map(|number| number * number).sum::<f32>().sqrt();
     vector.into_iter().map(|number| number / norm).collect()
+}
+
+/// What this process has grown by since then, for each entry.
+fn grown(args: &Args, (own_before, mapped_before): (u64, u64)) -> String {
+    let (own, mapped) = memory();
+    let each = |now: u64, before: u64| now.saturating_sub(before) / args.entries;
+    let (own, mapped) = (each(own, own_before), each(mapped, mapped_before));
+    format!("{own} bytes of its own, {mapped} of mapped files that are resident")
 }
 
 /// Bytes of this process: its own and those of mapped files that are in memory.

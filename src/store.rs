@@ -219,7 +219,7 @@ pub struct StoreReport {
     pub records: u64,
     /// Bytes on disk, where known.
     pub disk_bytes: u64,
-    /// Vectors that no graph covers yet, where known: each search scans them.
+    /// Vectors that came since the last optimization, where known: no graph covers them.
     pub unindexed: u64,
     /// Records that it let go of by itself because its disk space was used up.
     pub evicted_total: u64,

@@ -4,12 +4,12 @@
 use crate::embed::Identity;
 
 /// Grows when stored records change their shape: an older collection is then left beside the new.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// The name of one collection, and what its vectors look like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collection {
-    /// `v1-all-minilm-l6-v2-0123456789abcdef-384`, behind the prefix and a hyphen where there is one.
+    /// `v2-all-minilm-l6-v2-0123456789abcdef-384`, behind the prefix and a hyphen where there is one.
     pub name: String,
     /// Length of a vector.
     pub dimension: usize,
@@ -92,9 +92,9 @@ mod tests {
     #[test]
     fn the_name_tells_the_embedder_and_is_a_plain_file_name() {
         let collection = Collection::of("", &identity("org/All MiniLM.L6..v2"));
-        assert_eq!(collection.name, "v1-org-all-minilm-l6--v2-0123456789abcdef-384");
+        assert_eq!(collection.name, "v2-org-all-minilm-l6--v2-0123456789abcdef-384");
         let collection = Collection::of("Team_A", &identity("m"));
-        assert_eq!(collection.with_underscores(), "team_a_v1_m_0123456789abcdef_384");
+        assert_eq!(collection.with_underscores(), "team_a_v2_m_0123456789abcdef_384");
     }
 
     #[test]
@@ -103,9 +103,9 @@ mod tests {
         let names = [
             "reprise_v1_old_0123456789abcdef_384",
             "reprise-v0-new-0123456789abcdef-384",
-            "reprise_v1_meta",
+            "reprise_v2_meta",
             "someone_elses",
-            "reprise_v1_new_0123456789abcdef_384",
+            "reprise_v2_new_0123456789abcdef_384",
         ];
         let names = names.map(str::to_owned);
         assert_eq!(collection.others(&names), [&names[0], &names[1]]);

@@ -12,9 +12,9 @@ use qdrant_client::{
     qdrant::{
         BinaryQuantizationBuilder, BinaryQuantizationQueryEncoding, CountPointsBuilder,
         CreateCollectionBuilder, CreateFieldIndexCollectionBuilder, DeletePointsBuilder, Distance,
-        GetPointsBuilder, PointId, QueryPointsBuilder, ScalarQuantizationBuilder,
-        ScrollPointsBuilder, UpsertPointsBuilder, VectorParamsBuilder, VectorParamsMap,
-        VectorsConfig,
+        GetPointsBuilder, HnswConfigDiffBuilder, PointId, QueryPointsBuilder,
+        ScalarQuantizationBuilder, ScrollPointsBuilder, UpsertPointsBuilder, VectorParamsBuilder,
+        VectorParamsMap, VectorsConfig,
         binary_quantization_query_encoding::{Setting, Variant},
         vectors_config,
     },
@@ -38,6 +38,9 @@ const PAGE: u32 = 10_000;
 
 /// The largest payload of a record.
 const PAYLOAD_MAX_BYTES: usize = 16 << 20;
+
+/// Links of a vector to others of its partition: Qdrant's default, and the embedded store's.
+const LINKS: u64 = 16;
 
 /// Counting and deleting a million points takes a while; the shield has a deadline of its own.
 const CALL_TIME: Duration = Duration::from_secs(60);
@@ -113,6 +116,7 @@ impl Qdrant {
         };
         let create = CreateCollectionBuilder::new(self.name())
             .vectors_config(vectors)
+            .hnsw_config(HnswConfigDiffBuilder::default().m(0).payload_m(LINKS))
             .shard_number(self.options.shards)
             .replication_factor(self.options.replicas)
             .write_consistency_factor(self.options.write_consistency)
@@ -123,8 +127,10 @@ impl Qdrant {
 
     /// Creating an index that exists is a no-op.
     async fn index(&self) -> Result<(), StoreFault> {
-        for (field, kind) in points::indexes() {
-            let index = CreateFieldIndexCollectionBuilder::new(self.name(), field, kind).wait(true);
+        for (field, kind, params) in points::indexes() {
+            let index = CreateFieldIndexCollectionBuilder::new(self.name(), field, kind)
+                .field_index_params(params)
+                .wait(true);
             self.client.create_field_index(index).await.map_err(|error| fault(&error))?;
         }
         Ok(())

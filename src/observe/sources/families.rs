@@ -97,7 +97,11 @@ fn writes(out: &mut Sampled, report: &WritesReport) -> Done {
 fn store(out: &mut Sampled, report: &StoreReport) -> Done {
     out.gauge("reprise_store_records", "Records of the vector tier.", report.records)?;
     out.gauge("reprise_store_disk_bytes", "Size of the vector tier on disk.", report.disk_bytes)?;
-    out.gauge("reprise_store_unindexed", "Vectors that each search scans.", report.unindexed)?;
+    out.gauge(
+        "reprise_store_unindexed",
+        "Vectors that came since the last optimization.",
+        report.unindexed,
+    )?;
     out.labelled(
         Family::Gauge,
         "reprise_store_up",

@@ -22,11 +22,14 @@ use crate::store::{EntryId, Quantization, StoreFault};
 /// Edge's default vector has the empty name.
 const VECTOR: &str = "";
 
+/// Links of a vector to others of its partition (twice as many on the lowest level): Edge's default.
+const LINKS: usize = 16;
+
 /// Each shard preallocates one log segment of this size, and up to three exist at a time.
 const LOG_SEGMENT_BYTES: usize = 8 << 20;
 
 /// How many candidates a search of a graph keeps in view. Measured by `make bench-store`.
-const BREADTH: usize = 256;
+const BREADTH: usize = 128;
 
 /// The share of all numbers that the 256 steps span: a few extremes would make all steps coarse.
 const INT8_QUANTILE: f32 = 0.99;
@@ -36,15 +39,22 @@ const INT8_QUANTILE: f32 = 0.99;
 pub(super) struct Layout {
     /// Length of a vector.
     pub(super) dimension: usize,
-    /// Segments with more KiB of vectors than this get an HNSW graph when optimized: Edge's own
-    /// default, about 6,600 vectors of 384 numbers, below which a scan is as fast.
-    pub(super) index_above_kib: usize,
+    /// A segment of more vectors than this becomes an immutable one when optimized, with graphs, and
+    /// with those indexes on disk that are meant to be there.
+    pub(super) optimize_above: usize,
+    /// Partitions with more vectors than this in a segment get a graph; fewer are scanned, some 0.2 ms.
+    pub(super) graph_above: usize,
     pub(super) quantization: Quantization,
 }
 
 impl Layout {
     pub(super) const fn new(dimension: usize, quantization: Quantization) -> Self {
-        Self { dimension, index_above_kib: 10_000, quantization }
+        Self { dimension, optimize_above: 6_000, graph_above: 1_500, quantization }
+    }
+
+    /// KiB of `count` vectors of `dimension` numbers, as Edge wants its thresholds.
+    const fn kib(count: usize, dimension: usize) -> usize {
+        count * dimension * size_of::<f32>() / 1024
     }
 }
 
@@ -83,17 +93,27 @@ pub(super) fn search_params(quantization: Quantization) -> SearchParams {
     SearchParams { hnsw_ef: Some(BREADTH), quantization, ..SearchParams::default() }
 }
 
-fn config(layout: Layout) -> EdgeConfigBuilder {
+/// Every search asks within one partition, so only partitions get graphs: one over all vectors would
+/// take most of the time of an optimization, and a search in it passes by other partitions' vectors.
+fn graphs(layout: Layout) -> HnswIndexConfig {
     // Building a graph must leave cores to the traffic, on whatever machine this is.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    HnswIndexConfig {
+        m: 0,
+        payload_m: Some(LINKS),
+        full_scan_threshold: Layout::kib(layout.graph_above, layout.dimension).max(1),
+        max_indexing_threads: (cores / 2).clamp(1, 8),
+        ..HnswIndexConfig::default()
+    }
+}
+
+/// Where `optimize_above` vectors are `segment_kib`.
+fn config(segment_kib: usize, graphs: HnswIndexConfig) -> EdgeConfigBuilder {
     EdgeConfig::builder()
         .on_disk_payload(true)
-        .hnsw_config(HnswIndexConfig {
-            max_indexing_threads: (cores / 2).clamp(1, 8),
-            ..HnswIndexConfig::default()
-        })
+        .hnsw_config(graphs)
         .optimizers(EdgeOptimizersConfig {
-            indexing_threshold: Some(layout.index_above_kib),
+            indexing_threshold: Some(segment_kib.max(1)),
             // Each segment costs a search about as much as any other, however small it is.
             default_segment_number: Some(2),
             // Evicting an eighth of a full store must be enough to get disk space back.
@@ -106,12 +126,19 @@ fn config(layout: Layout) -> EdgeConfigBuilder {
 
 /// Opens a shard with vectors, creating it where it is not.
 pub(super) fn open_near(dir: &Path, layout: Layout) -> Result<EdgeShard, StoreFault> {
-    open(dir, config(layout).vector(VECTOR, vectors(layout)).build(), points::near_indexes())
+    let segment_kib = Layout::kib(layout.optimize_above, layout.dimension);
+    let config = config(segment_kib, graphs(layout)).vector(VECTOR, vectors(layout));
+    open(dir, config.build(), points::near_indexes())
 }
 
-/// The same without vectors.
+/// The same for records, whose vector of one number nobody searches: Edge optimizes nothing that has
+/// none, and a segment that is never optimized keeps all its indexes in memory, 1.4 KB a record.
 pub(super) fn open_records(dir: &Path, layout: Layout) -> Result<EdgeShard, StoreFault> {
-    open(dir, config(layout).build(), points::record_indexes())
+    let segment_kib = Layout::kib(layout.optimize_above, points::NO_VECTOR.len());
+    let none = HnswIndexConfig { m: 0, payload_m: Some(0), ..HnswIndexConfig::default() };
+    let vector = EdgeVectorParams::builder(points::NO_VECTOR.len(), Distance::Dot).on_disk(true);
+    let config = config(segment_kib, none).vector(VECTOR, vector.build());
+    open(dir, config.build(), points::record_indexes())
 }
 
 fn open(

@@ -26,7 +26,7 @@ pub(super) struct Shared {
     pub(super) maintenance: Mutex<()>,
     pub(super) records: AtomicU64,
     pub(super) disk_bytes: AtomicU64,
-    /// Vectors without a graph, as of the last look around or optimization.
+    /// Vectors that wait for an optimization, as of the last look around or the end of one.
     pub(super) unindexed: AtomicU64,
     /// Records that went because the disk space was used up.
     pub(super) evicted: AtomicU64,

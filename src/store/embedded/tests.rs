@@ -42,7 +42,7 @@ fn open_restless_with(path: &Path, compact_after: usize, quantization: Quantizat
         compact_after,
         max_bytes: u64::MAX,
     };
-    let layout = Layout { dimension: DIMENSION, index_above_kib: 100, quantization };
+    let layout = Layout { dimension: DIMENSION, optimize_above: 66, graph_above: 40, quantization };
     loop {
         match Embedded::open_with(&options(path), layout, habits) {
             // The one before was dropped in the middle of an optimization, which holds on to it.
@@ -53,7 +53,7 @@ fn open_restless_with(path: &Path, compact_after: usize, quantization: Quantizat
 }
 
 fn collection(path: &Path) -> PathBuf {
-    path.join("v1-test-0123456789abcdef-384")
+    path.join("v2-test-0123456789abcdef-384")
 }
 
 #[tokio::test]

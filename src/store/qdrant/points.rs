@@ -4,9 +4,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use qdrant_client::qdrant::{
-    Condition, FieldType, Filter, ListValue, NamedVectors, PayloadIncludeSelector, PointId,
-    PointStruct, QuantizationSearchParamsBuilder, Range, RetrievedPoint, ScoredPoint, SearchParams,
-    SearchParamsBuilder, Value, Vectors, point_id::PointIdOptions, value::Kind,
+    Condition, FieldType, Filter, IntegerIndexParamsBuilder, KeywordIndexParamsBuilder, ListValue,
+    NamedVectors, PayloadIncludeSelector, PointId, PointStruct, QuantizationSearchParamsBuilder,
+    Range, RetrievedPoint, ScoredPoint, SearchParams, SearchParamsBuilder, Value, Vectors,
+    payload_index_params::IndexParams, point_id::PointIdOptions, value::Kind,
     vector_output::Vector as Kept,
 };
 use uuid::Uuid;
@@ -30,16 +31,23 @@ const GENERATED_MS: &str = "generated_ms";
 const EXPIRES_MS: &str = "expires_ms";
 const PAYLOAD: &str = "payload";
 
-pub(super) fn indexes() -> [(&'static str, FieldType); 8] {
-    [
-        (PARTITION, FieldType::Keyword),
-        (ANSWER, FieldType::Keyword),
-        (TENANT, FieldType::Keyword),
-        (MODEL, FieldType::Keyword),
-        (ROUTE, FieldType::Keyword),
-        (TAGS, FieldType::Keyword),
-        (GENERATED_MS, FieldType::Integer),
-        (EXPIRES_MS, FieldType::Integer),
+/// What filters go by. Every search asks within one partition, so only partitions get graphs, and the
+/// vectors of one are kept side by side.
+pub(super) fn indexes() -> Vec<(&'static str, FieldType, IndexParams)> {
+    let partition = KeywordIndexParamsBuilder::default().is_tenant(true);
+    let text = || KeywordIndexParamsBuilder::default().on_disk(true).enable_hnsw(false).into();
+    // Times are compared, never looked up.
+    let time =
+        || IntegerIndexParamsBuilder::new(false, true).on_disk(true).enable_hnsw(false).into();
+    vec![
+        (PARTITION, FieldType::Keyword, partition.into()),
+        (ANSWER, FieldType::Keyword, text()),
+        (TENANT, FieldType::Keyword, text()),
+        (MODEL, FieldType::Keyword, text()),
+        (ROUTE, FieldType::Keyword, text()),
+        (TAGS, FieldType::Keyword, text()),
+        (GENERATED_MS, FieldType::Integer, time()),
+        (EXPIRES_MS, FieldType::Integer, time()),
     ]
 }
 
