@@ -286,7 +286,7 @@ fn strip_lookalikes(headers: &mut HeaderMap) {
 }
 
 fn is_unwanted(name: &str) -> bool {
-    if !name.contains('_') {
+    if !name.as_bytes().contains(&b'_') {
         return is_identity(name);
     }
     let plain = name.replace('_', "-");

@@ -3,11 +3,14 @@
 import os
 import random
 import signal
+import statistics
 import threading
 import time
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+from relay import Relay
 from rig import eventually, needs_server_store, server_store
 
 PATH = "/v1/chat/completions"
@@ -51,6 +54,7 @@ def asked_until(stop, proxy, bodies):
     return answers, clients
 
 
+@pytest.mark.timeout(120 + 20 * KILLS)
 def test_processes_killed_at_any_moment_lose_no_written_answer(replica, ask):
     reader, chance = replica(), random.Random()
     for kill in range(KILLS):
@@ -94,3 +98,37 @@ def test_a_stopped_server_fails_no_request_and_is_asked_again(replica, ask):
     eventually(lambda: trouble() is None, 180)
     # What was answered meanwhile waited and is written now.
     eventually(lambda: proxy.written() == 10, 120)
+
+
+@pytest.mark.parametrize("fault", ["slow", "slower than the deadline", "cut"])
+def test_a_bad_network_to_the_store_fails_no_request_and_costs_the_deadline_at_most(
+    replica, ask, fault
+):
+    behind = urlsplit(server_store()["store.url"])
+    relay = Relay(behind.hostname, behind.port)
+    deadline = 1.0
+    proxy = replica(**{"store.url": relay.url, "cache.semantic.lookup_deadline": f"{deadline}s"})
+    trouble = lambda: proxy.admin.get("/api/v1/stats").json()["store"]["trouble"]
+    eventually(lambda: trouble() is None, 180)
+
+    def asked(kind, count):
+        took = []
+        for number in range(count):
+            began = time.perf_counter()
+            answer = post(proxy, ask(f"Question number {number}, {kind}?"))
+            took.append(time.perf_counter() - began)
+            assert answer.status_code == 200, answer.text
+        slowest = sorted(took)[-3:]
+        print(f"{kind}: median {statistics.median(took):.3f} s, the slowest {slowest}")
+        return took
+
+    asked("all well", 40)
+    relay.delay = {"slow": 0.02, "slower than the deadline": 1.2}.get(fault, 0.0)
+    relay.cuts = 0.1 if fault == "cut" else 0.0
+    took = asked(fault, 60)
+    # A store that is slower than the deadline is let be: most requests do not wait for it at all.
+    assert statistics.median(took) < deadline
+    relay.delay = relay.cuts = 0.0
+    eventually(lambda: trouble() is None, 180)
+    eventually(lambda: proxy.written() >= 100, 120)
+    relay.stop()

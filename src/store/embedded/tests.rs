@@ -2,6 +2,7 @@
 
 mod crash;
 mod limits;
+mod optimize;
 mod search;
 
 use std::path::Path;
