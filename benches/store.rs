@@ -66,9 +66,18 @@ struct Args {
     /// Where the embedded store is made and left; a folder that is removed again by default.
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// Only open what an earlier run left in `--dir`, and search it.
-    #[arg(long, requires = "dir")]
-    opened: bool,
+    /// Changes between two optimizations of the embedded store; by default one, when all is there.
+    #[arg(long)]
+    compact_after: Option<usize>,
+    /// Entries below this number are there already: an earlier run was interrupted.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Measure what an earlier run has written.
+    #[arg(long)]
+    filled: bool,
+    /// A server is left alone for so long after writing, to build its graphs.
+    #[arg(long, default_value = "0s")]
+    settle: humantime::Duration,
     /// The optimization may take so long.
     #[arg(long, default_value = "2h")]
     patience: humantime::Duration,
@@ -83,55 +92,52 @@ async fn main() {
     let space = Arc::new(Space::new());
     let temporary = tempfile::tempdir().unwrap();
     let dir = args.dir.clone().unwrap_or_else(|| temporary.path().to_owned());
-    if args.opened {
-        return opened(&args, &space, &dir).await;
+    if !args.filled {
+        filled(&args, &space, &dir).await;
+        // In a process of its own, as a restart finds it: this one's allocator keeps what writing took.
+        let mut measured = std::process::Command::new(std::env::current_exe().unwrap());
+        measured.args(std::env::args().skip(1)).arg("--filled");
+        if args.dir.is_none() {
+            measured.arg("--dir").arg(&dir);
+        }
+        assert!(measured.status().unwrap().success());
+        return;
     }
-    let (before, load) = (memory(), std::fs::read_to_string("/proc/loadavg").unwrap_or_default());
-    println!(
-        "{} entries, candidates {:?}, payload {} bytes, load {load}",
-        args.entries,
-        quantization(&args),
-        args.payload
-    );
-
+    let (before, started) = (memory(), Instant::now());
     let store = open(&args, &dir).await;
-    let started = Instant::now();
-    fill(&args, &space, store.as_ref()).await;
-    println!("written in {:.1?}", started.elapsed());
-    if args.entries >= 10_000 && is_embedded(&args) {
-        optimized(&args, store.as_ref()).await;
-        println!("written and indexed in {:.1?}", started.elapsed());
-    }
-    let disk = store.report().disk_bytes;
     if is_embedded(&args) {
-        println!("disk {} bytes an entry", disk / args.entries);
+        println!("opened in {:.1?}", started.elapsed());
+        println!("memory an entry, opened: {}", grown(&args, before));
     }
     recall(&args, &space, store.as_ref()).await;
     searches(&args, &space, &store, "quiet", 0).await;
     searches(&args, &space, &store, "while writing", args.writes).await;
-    println!("memory an entry: {}", grown(&args, before));
     if is_embedded(&args) {
-        drop(store);
-        // In a process of its own: this one's allocator keeps what the writing took.
-        let itself = std::env::current_exe().unwrap();
-        let mut again = std::process::Command::new(itself);
-        again.args(std::env::args().skip(1)).arg("--opened");
-        if args.dir.is_none() {
-            again.arg("--dir").arg(&dir);
-        }
-        assert!(again.status().unwrap().success());
+        println!("memory an entry, searched: {}", grown(&args, before));
     }
 }
 
-/// What a restart finds.
-async fn opened(args: &Args, space: &Arc<Space>, dir: &std::path::Path) {
-    let before = memory();
-    let started = Instant::now();
+/// Everything is written and has its place in the graphs.
+async fn filled(args: &Args, space: &Space, dir: &std::path::Path) {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!(
+        "{} entries, candidates {:?}, payload {} bytes, load {load}",
+        args.entries,
+        quantization(args),
+        args.payload
+    );
     let store = open(args, dir).await;
-    println!("opened again in {:.1?}", started.elapsed());
-    println!("memory an entry, opened again: {}", grown(args, before));
-    searches(args, space, &store, "opened again", 0).await;
-    println!("memory an entry, opened and searched: {}", grown(args, before));
+    let started = Instant::now();
+    fill(args, space, store.as_ref()).await;
+    println!("written in {:.1?}", started.elapsed());
+    if !is_embedded(args) {
+        return tokio::time::sleep(*args.settle).await;
+    }
+    if args.entries >= 10_000 {
+        optimized(args, store.as_ref()).await;
+        println!("written and indexed in {:.1?}", started.elapsed());
+    }
+    println!("disk {} bytes an entry", store.report().disk_bytes / args.entries);
 }
 
 const fn quantization(args: &Args) -> Quantization {
@@ -159,7 +165,7 @@ async fn open(args: &Args, dir: &std::path::Path) -> Arc<dyn VectorStore> {
         api_key: None,
         connect_timeout: Duration::from_secs(2),
     };
-    let collection = Collection::of(&format!("bench {}", std::process::id()), &identity);
+    let collection = Collection::of(&format!("bench {}", args.entries), &identity);
     match (&args.milvus, &args.qdrant) {
         (Some(url), _) => {
             let options = MilvusOptions { replicas: 1, shards: 1, quantization };
@@ -175,8 +181,9 @@ async fn open(args: &Args, dir: &std::path::Path) -> Arc<dyn VectorStore> {
                 path: dir.to_owned(),
                 identity,
                 queue: 1024,
-                // One optimization, when everything is there.
-                compact_after: usize::try_from(args.entries).unwrap(),
+                compact_after: args
+                    .compact_after
+                    .unwrap_or_else(|| usize::try_from(args.entries).unwrap()),
                 max_bytes: u64::MAX,
                 quantization,
             };
@@ -194,7 +201,7 @@ async fn shielded<R: Remote>(store: R) -> Arc<dyn VectorStore> {
 }
 
 async fn fill(args: &Args, space: &Space, store: &dyn VectorStore) {
-    for from in (0..args.entries).step_by(256) {
+    for from in (args.from..args.entries).step_by(256) {
         let until = (from + 256).min(args.entries);
         let records = (from..until).map(|seed| record(space, seed, args.payload)).collect();
         store.put(records).await.unwrap();

@@ -47,7 +47,8 @@ fn every_credential_counts_and_each_in_its_own_header() {
 #[test]
 fn a_mark_is_found_wherever_it_stands() {
     for mark in ["auth", "cookie", "credential", "jwt", "key", "secret", "token"] {
-        for name in [mark.to_owned(), format!("x-{mark}"), format!("{mark}s"), format!("c{mark}-x")] {
+        for name in [mark.to_owned(), format!("x-{mark}"), format!("{mark}s"), format!("c{mark}-x")]
+        {
             assert!(bears_a_mark(name.as_bytes()), "{name}");
         }
         let (_, cut) = mark.split_at(1);
