@@ -133,10 +133,8 @@ async fn filled(args: &Args, space: &Space, dir: &std::path::Path) {
     if !is_embedded(args) {
         return tokio::time::sleep(*args.settle).await;
     }
-    if args.entries >= 10_000 {
-        optimized(args, store.as_ref()).await;
-        println!("written and indexed in {:.1?}", started.elapsed());
-    }
+    optimized(args, store.as_ref()).await;
+    println!("written and indexed in {:.1?}", started.elapsed());
     println!("disk {} bytes an entry", store.report().disk_bytes / args.entries);
 }
 
@@ -146,6 +144,10 @@ const fn quantization(args: &Args) -> Quantization {
         (_, true) => Quantization::Binary,
         _ => Quantization::None,
     }
+}
+
+fn compact_after(args: &Args) -> usize {
+    args.compact_after.unwrap_or_else(|| usize::try_from(args.entries).unwrap())
 }
 
 const fn is_embedded(args: &Args) -> bool {
@@ -165,7 +167,7 @@ async fn open(args: &Args, dir: &std::path::Path) -> Arc<dyn VectorStore> {
         api_key: None,
         connect_timeout: Duration::from_secs(2),
     };
-    let collection = Collection::of(&format!("bench {}", args.entries), &identity);
+    let collection = Collection::of(&format!("bench {} {quantization:?}", args.entries), &identity);
     match (&args.milvus, &args.qdrant) {
         (Some(url), _) => {
             let options = MilvusOptions { replicas: 1, shards: 1, quantization };
@@ -181,9 +183,7 @@ async fn open(args: &Args, dir: &std::path::Path) -> Arc<dyn VectorStore> {
                 path: dir.to_owned(),
                 identity,
                 queue: 1024,
-                compact_after: args
-                    .compact_after
-                    .unwrap_or_else(|| usize::try_from(args.entries).unwrap()),
+                compact_after: compact_after(args),
                 max_bytes: u64::MAX,
                 quantization,
             };
@@ -212,8 +212,8 @@ async fn fill(args: &Args, space: &Space, store: &dyn VectorStore) {
 /// Waits for the background's graphs.
 async fn optimized(args: &Args, store: &dyn VectorStore) {
     let deadline = Instant::now() + *args.patience;
-    // Up to a segment too small for a graph is scanned.
-    while store.report().unindexed > args.entries / 10 {
+    // Fewer changes than that do not start another one.
+    while store.report().unindexed >= compact_after(args) as u64 {
         assert!(Instant::now() < deadline, "{} are not indexed yet", store.report().unindexed);
         tokio::time::sleep(Duration::from_millis(500)).await;
     }

@@ -219,7 +219,7 @@ pub struct StoreReport {
     pub records: u64,
     /// Bytes on disk, where known.
     pub disk_bytes: u64,
-    /// Vectors that came since the last optimization, where known: no graph covers them.
+    /// Records changed since the last optimization, where known: no graph covers what came with them.
     pub unindexed: u64,
     /// Records that it let go of by itself because its disk space was used up.
     pub evicted_total: u64,

@@ -6,6 +6,9 @@ use crate::embed::Identity;
 /// Grows when stored records change their shape: an older collection is then left beside the new.
 pub const SCHEMA: u32 = 2;
 
+/// The same for the small records that replicas share: what is in there is worth keeping.
+const META_SCHEMA: u32 = 1;
+
 /// The name of one collection, and what its vectors look like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collection {
@@ -27,7 +30,7 @@ impl Collection {
 
     /// The collection of the small records that all replicas share, whatever their embedder.
     pub fn meta(prefix: &str) -> Self {
-        Self::named(prefix, format!("v{SCHEMA}-meta"), META_DIMENSION)
+        Self::named(prefix, format!("v{META_SCHEMA}-meta"), META_DIMENSION)
     }
 
     fn named(prefix: &str, name: String, dimension: usize) -> Self {
@@ -63,7 +66,7 @@ impl Collection {
             tracing::info!(
                 other,
                 using = self.name,
-                "the store also holds another embedder's collection, which is left alone"
+                "the store also holds a collection of another embedder or an older schema, which is left alone"
             );
         }
     }
@@ -93,6 +96,7 @@ mod tests {
     fn the_name_tells_the_embedder_and_is_a_plain_file_name() {
         let collection = Collection::of("", &identity("org/All MiniLM.L6..v2"));
         assert_eq!(collection.name, "v2-org-all-minilm-l6--v2-0123456789abcdef-384");
+        assert_eq!(Collection::meta("").name, "v1-meta");
         let collection = Collection::of("Team_A", &identity("m"));
         assert_eq!(collection.with_underscores(), "team_a_v2_m_0123456789abcdef_384");
     }
@@ -103,7 +107,7 @@ mod tests {
         let names = [
             "reprise_v1_old_0123456789abcdef_384",
             "reprise-v0-new-0123456789abcdef-384",
-            "reprise_v2_meta",
+            "reprise_v1_meta",
             "someone_elses",
             "reprise_v2_new_0123456789abcdef_384",
         ];

@@ -121,8 +121,8 @@ impl Embedded {
     ) -> Result<Self, OpenError> {
         let collection = Collection::claim(&options.path, &options.identity)?;
         let (Loaded { shards, journal }, notice) = collection.open(layout)?;
-        let changed = shards.unindexed() as usize;
         let shared = Arc::new(Shared::new(collection, layout, shards, notice));
+        let changed = shared.report().unindexed as usize;
 
         let (reads, read_jobs) = mpsc::sync_channel(options.queue.max(1));
         let (writes, write_jobs) = mpsc::sync_channel(options.queue.max(1));

@@ -15,6 +15,8 @@ class Relay:
         self.behind = host, port
         self.delay = 0.0
         self.cuts = 0.0
+        #: Pieces that were late, and connections that were ended.
+        self.delayed = self.cut = 0
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         self.open: list[socket.socket] = []
@@ -49,13 +51,17 @@ class Relay:
                 piece = sender.recv(65536)
             except OSError:
                 piece = b""
+            self.delayed += self.delay > 0
             pieces.put((time.monotonic() + self.delay, piece))
 
     def write(self, receiver: socket.socket, pieces: queue.Queue[tuple[float, bytes]]) -> None:
         while True:
             due, piece = pieces.get()
             time.sleep(max(0, due - time.monotonic()))
-            if not piece or random.random() < self.cuts:
+            if not piece:
+                break
+            if random.random() < self.cuts:
+                self.cut += 1
                 break
             try:
                 receiver.sendall(piece)
@@ -67,5 +73,7 @@ class Relay:
             pass  # the other end was first
 
     def stop(self) -> None:
+        # Closing alone does not wake who waits for the next connection.
+        self.listener.shutdown(socket.SHUT_RDWR)
         for one in (self.listener, *self.open):
             one.close()

@@ -100,14 +100,23 @@ def test_a_stopped_server_fails_no_request_and_is_asked_again(replica, ask):
     eventually(lambda: proxy.written() == 10, 120)
 
 
-@pytest.mark.parametrize("fault", ["slow", "slower than the deadline", "cut"])
-def test_a_bad_network_to_the_store_fails_no_request_and_costs_the_deadline_at_most(
-    replica, ask, fault
-):
+@pytest.fixture
+def relay():
+    """In front of the store's server."""
     behind = urlsplit(server_store()["store.url"])
     relay = Relay(behind.hostname, behind.port)
+    yield relay
+    relay.stop()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", ["slow", "slower than the deadline", "cut"])
+def test_a_bad_network_to_the_store_fails_no_request_and_costs_the_deadline_at_most(
+    replica, ask, relay, fault
+):
     deadline = 1.0
-    proxy = replica(**{"store.url": relay.url, "cache.semantic.lookup_deadline": f"{deadline}s"})
+    settings = {"store.url": relay.url, "cache.semantic.lookup_deadline": f"{deadline}s"}
+    proxy = replica(**settings)
     trouble = lambda: proxy.admin.get("/api/v1/stats").json()["store"]["trouble"]
     eventually(lambda: trouble() is None, 180)
 
@@ -118,17 +127,18 @@ def test_a_bad_network_to_the_store_fails_no_request_and_costs_the_deadline_at_m
             answer = post(proxy, ask(f"Question number {number}, {kind}?"))
             took.append(time.perf_counter() - began)
             assert answer.status_code == 200, answer.text
-        slowest = sorted(took)[-3:]
-        print(f"{kind}: median {statistics.median(took):.3f} s, the slowest {slowest}")
-        return took
+        median, *slowest = statistics.median(took), *sorted(took)[-3:]
+        print(f"{kind}: median {median:.3f} s, the slowest {slowest}")
+        return median, slowest
 
     asked("all well", 40)
     relay.delay = {"slow": 0.02, "slower than the deadline": 1.2}.get(fault, 0.0)
     relay.cuts = 0.1 if fault == "cut" else 0.0
-    took = asked(fault, 60)
-    # A store that is slower than the deadline is let be: most requests do not wait for it at all.
-    assert statistics.median(took) < deadline
+    median, slowest = asked(fault, 60)
+    assert (relay.cut if fault == "cut" else relay.delayed) > 0
+    # A store that is slower than the deadline is let be: most requests do not wait for it at all. Of
+    # the others two may meet a pause of the machine.
+    assert median < deadline and slowest[0] < deadline + 1
     relay.delay = relay.cuts = 0.0
     eventually(lambda: trouble() is None, 180)
     eventually(lambda: proxy.written() >= 100, 120)
-    relay.stop()

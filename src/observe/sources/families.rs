@@ -99,7 +99,7 @@ fn store(out: &mut Sampled, report: &StoreReport) -> Done {
     out.gauge("reprise_store_disk_bytes", "Size of the vector tier on disk.", report.disk_bytes)?;
     out.gauge(
         "reprise_store_unindexed",
-        "Vectors that came since the last optimization.",
+        "Records changed since the last optimization.",
         report.unindexed,
     )?;
     out.labelled(

@@ -132,7 +132,8 @@ fn tell_of_others(path: &Path, name: &str) {
         tracing::info!(
             other,
             using = name,
-            "the store's folder also holds another embedder's collection, which is left alone"
+            "the store's folder also holds a collection of another embedder or an older schema, which is \
+             left alone: `reprise export` of the build that wrote it and `import` take it over"
         );
     }
 }

@@ -17,7 +17,8 @@ pub(super) fn run(shared: &Shared, wishes: &Receiver<()>) {
     }
 }
 
-fn optimize(shared: &Shared) {
+/// Optimizes now, if there is room for a second copy.
+pub(super) fn optimize(shared: &Shared) {
     // Segments are rebuilt beside the old ones.
     let copy = shared.disk_bytes.load(Ordering::Relaxed);
     if let Err(fault) = room::check(&shared.collection.dir, copy) {
@@ -26,10 +27,13 @@ fn optimize(shared: &Shared) {
     }
     let _alone = shared.maintenance.lock();
     let started = std::time::Instant::now();
+    let seen = shared.unindexed.load(Ordering::Relaxed);
     match shared.read(super::shards::Shards::optimize) {
-        Ok(()) => tracing::info!(elapsed = ?started.elapsed(), "the store was optimized"),
+        Ok(()) => {
+            shared.unindexed.fetch_sub(seen, Ordering::Relaxed);
+            tracing::info!(elapsed = ?started.elapsed(), "the store was optimized");
+        }
         Err(fault) => tracing::warn!(%fault, "the store could not be optimized"),
     }
-    shared.count_unindexed();
     shared.compactions.fetch_add(1, Ordering::Relaxed);
 }

@@ -1,6 +1,6 @@
 //! How a record looks inside Edge, and how a selector becomes a filter.
 //!
-//! A record is a point of the `records` shard (everything but the vector) and, if it has a vector,
+//! A record is a point of the `records` shard (everything but its vector) and, if it has a vector,
 //! another of the same id in the `near` shard (the vector and what [`Neighbour`] tells). Edge reads
 //! a point's whole payload even where only some of its fields are asked for: were the answers kept
 //! beside the vectors, a search with eight neighbours would decode eight answers.
@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 
 use crate::store::{EntryId, Holding, Neighbour, Record, Selector, StoreFault, vector_bytes};
 
-/// What stands for the vector of a point in the `records` shard.
-pub(super) const NO_VECTOR: [f32; 1] = [1.0];
+/// The vector of each point in the `records` shard.
+pub(super) const PLACEHOLDER: [f32; 1] = [1.0];
 
 /// The payload fields that a filter or a facet goes by; nothing else is indexed.
 pub(super) mod field {
@@ -114,7 +114,7 @@ pub(super) fn record_point(record: &Record) -> PointStructPersisted {
         "expires_ms": record.expires_ms,
         "payload": BASE64_STANDARD.encode(&record.payload),
     });
-    point(record.id, VectorStructPersisted::Single(NO_VECTOR.to_vec()), payload)
+    point(record.id, VectorStructPersisted::Single(PLACEHOLDER.to_vec()), payload)
 }
 
 fn point(id: EntryId, vector: VectorStructPersisted, payload: Value) -> PointStructPersisted {

@@ -25,11 +25,14 @@ const VECTOR: &str = "";
 /// Links of a vector to others of its partition (twice as many on the lowest level): Edge's default.
 const LINKS: usize = 16;
 
+/// Segments are not merged into more vectors than this: each optimization writes one or two of them anew.
+const SEGMENT_MAX: usize = 250_000;
+
 /// Each shard preallocates one log segment of this size, and up to three exist at a time.
 const LOG_SEGMENT_BYTES: usize = 8 << 20;
 
 /// How many candidates a search of a graph keeps in view. Measured by `make bench-store`.
-const BREADTH: usize = 128;
+const BREADTH: usize = 256;
 
 /// The share of all numbers that the 256 steps span: a few extremes would make all steps coarse.
 const INT8_QUANTILE: f32 = 0.99;
@@ -40,7 +43,7 @@ pub(super) struct Layout {
     /// Length of a vector.
     pub(super) dimension: usize,
     /// A segment of more vectors than this becomes an immutable one when optimized, with graphs, and
-    /// with those indexes on disk that are meant to be there.
+    /// with those indexes on disk that are meant to be there. Edge counts in KiB: of records 256.
     pub(super) optimize_above: usize,
     /// Partitions with more vectors than this in a segment get a graph; fewer are scanned, some 0.2 ms.
     pub(super) graph_above: usize,
@@ -93,27 +96,25 @@ pub(super) fn search_params(quantization: Quantization) -> SearchParams {
     SearchParams { hnsw_ef: Some(BREADTH), quantization, ..SearchParams::default() }
 }
 
-/// Every search asks within one partition, so only partitions get graphs: one over all vectors would
-/// take most of the time of an optimization, and a search in it passes by other partitions' vectors.
-fn graphs(layout: Layout) -> HnswIndexConfig {
+/// A shard of vectors of `dimension` numbers. Every search asks within one partition, so only partitions
+/// get graphs, of `links`: one over all vectors would take most of the time of an optimization, and a
+/// search in it passes by other partitions' vectors.
+fn config(layout: Layout, dimension: usize, links: usize) -> EdgeConfigBuilder {
+    let kib = |vectors| Layout::kib(vectors, dimension).max(1);
     // Building a graph must leave cores to the traffic, on whatever machine this is.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    HnswIndexConfig {
-        m: 0,
-        payload_m: Some(LINKS),
-        full_scan_threshold: Layout::kib(layout.graph_above, layout.dimension).max(1),
-        max_indexing_threads: (cores / 2).clamp(1, 8),
-        ..HnswIndexConfig::default()
-    }
-}
-
-/// Where `optimize_above` vectors are `segment_kib`.
-fn config(segment_kib: usize, graphs: HnswIndexConfig) -> EdgeConfigBuilder {
     EdgeConfig::builder()
         .on_disk_payload(true)
-        .hnsw_config(graphs)
+        .hnsw_config(HnswIndexConfig {
+            m: 0,
+            payload_m: Some(links),
+            full_scan_threshold: kib(layout.graph_above),
+            max_indexing_threads: (cores / 2).clamp(1, 8),
+            ..HnswIndexConfig::default()
+        })
         .optimizers(EdgeOptimizersConfig {
-            indexing_threshold: Some(segment_kib.max(1)),
+            indexing_threshold: Some(kib(layout.optimize_above)),
+            max_segment_size: Some(kib(SEGMENT_MAX)),
             // Each segment costs a search about as much as any other, however small it is.
             default_segment_number: Some(2),
             // Evicting an eighth of a full store must be enough to get disk space back.
@@ -124,20 +125,18 @@ fn config(segment_kib: usize, graphs: HnswIndexConfig) -> EdgeConfigBuilder {
         .wal_options(WalOptions { segment_capacity: LOG_SEGMENT_BYTES, ..WalOptions::default() })
 }
 
-/// Opens a shard with vectors, creating it where it is not.
+/// Opens the shard that is searched, creating it where it is not.
 pub(super) fn open_near(dir: &Path, layout: Layout) -> Result<EdgeShard, StoreFault> {
-    let segment_kib = Layout::kib(layout.optimize_above, layout.dimension);
-    let config = config(segment_kib, graphs(layout)).vector(VECTOR, vectors(layout));
+    let config = config(layout, layout.dimension, LINKS).vector(VECTOR, vectors(layout));
     open(dir, config.build(), points::near_indexes())
 }
 
-/// The same for records, whose vector of one number nobody searches: Edge optimizes nothing that has
-/// none, and a segment that is never optimized keeps all its indexes in memory, 1.4 KB a record.
+/// Opens the shard of the records, whose vector nobody searches: Edge optimizes nothing that has none,
+/// and a segment that is never optimized keeps all its indexes in memory, 1.4 KB a record.
 pub(super) fn open_records(dir: &Path, layout: Layout) -> Result<EdgeShard, StoreFault> {
-    let segment_kib = Layout::kib(layout.optimize_above, points::NO_VECTOR.len());
-    let none = HnswIndexConfig { m: 0, payload_m: Some(0), ..HnswIndexConfig::default() };
-    let vector = EdgeVectorParams::builder(points::NO_VECTOR.len(), Distance::Dot).on_disk(true);
-    let config = config(segment_kib, none).vector(VECTOR, vector.build());
+    let dimension = points::PLACEHOLDER.len();
+    let vector = EdgeVectorParams::builder(dimension, Distance::Dot);
+    let config = config(layout, dimension, 0).vector(VECTOR, vector.build());
     open(dir, config.build(), points::record_indexes())
 }
 

@@ -5,10 +5,8 @@
 
 use std::{
     collections::HashMap,
-    fs,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
     thread,
 };
 
@@ -32,17 +30,12 @@ use crate::{
 /// Records of one page of a list: a reader is taken from the lookups for some 10 ms by each.
 const HOLDINGS_PAGE: usize = 512;
 
-/// The file that says how many vectors the last optimization found.
-const OPTIMIZED: &str = "optimized";
-
 /// An open collection.
 pub(super) struct Shards {
     near: EdgeShard,
     records: EdgeShard,
     dir: PathBuf,
     layout: Layout,
-    /// How many vectors there were when the last optimization began.
-    optimized: AtomicU64,
 }
 
 impl Shards {
@@ -56,10 +49,7 @@ impl Shards {
             let ended = || StoreFault::Failed("a thread ended while opening".to_owned());
             (near.join().unwrap_or_else(|_| Err(ended())), records)
         });
-        // Without that file all vectors wait for an optimization.
-        let optimized = fs::read_to_string(dir.join(OPTIMIZED)).unwrap_or_default();
-        let optimized = AtomicU64::new(optimized.trim().parse().unwrap_or(0));
-        Ok(Self { near: near?, records: records?, dir: dir.to_owned(), layout, optimized })
+        Ok(Self { near: near?, records: records?, dir: dir.to_owned(), layout })
     }
 
     /// Applies `changes` in order. After an error anything may have been applied, and Edge may
@@ -184,16 +174,6 @@ impl Shards {
         self.records.info().points_count as u64
     }
 
-    /// About how many vectors came since the last optimization: no graph covers them. Edge's own count
-    /// takes a vector whose partition is too small for a graph for one that waits for it.
-    pub(super) fn unindexed(&self) -> u64 {
-        self.vectors().saturating_sub(self.optimized.load(Ordering::Relaxed))
-    }
-
-    fn vectors(&self) -> u64 {
-        self.near.info().points_count as u64
-    }
-
     /// Brings all applied changes to disk, then frees the part of Edge's logs that this covers. The
     /// caller sees to it that nothing is written or optimized meanwhile: Edge would panic.
     pub(super) fn flush(&self) -> Result<(), StoreFault> {
@@ -211,15 +191,12 @@ impl Shards {
     /// Builds graphs, merges segments and drops deleted points where it is worth it. Takes minutes of
     /// CPU for a large store; lookups and changes go on meanwhile.
     pub(super) fn optimize(&self) -> Result<(), StoreFault> {
-        let found = self.vectors();
         guarded("optimizing", || {
             self.near.optimize().map_err(failed)?;
             self.records.optimize().map_err(failed)?;
             // The segment that takes the changes from now on may be new, and without indexes.
             self.ensure_indexes()
-        })?;
-        self.optimized.store(found, Ordering::Relaxed);
-        fs::write(self.dir.join(OPTIMIZED), found.to_string()).map_err(failed)
+        })
     }
 
     /// Closes both shards, which flushes them; a panic in one of them does not reach the other.

@@ -1,6 +1,9 @@
 //! What the store's threads share: the shards, who may do what to them, and how they are.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::{
+    fs,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -15,6 +18,9 @@ use crate::store::{StoreFault, StoreReport};
 /// So many failed lookups in a row, and the writer opens the shards again.
 const FAULTS_UNTIL_REOPEN: u32 = 8;
 
+/// The file that holds [`Shared::unindexed`].
+const UNINDEXED: &str = "unindexed";
+
 /// Shared by the handle and all threads of one store.
 pub(super) struct Shared {
     pub(super) collection: Collection,
@@ -26,7 +32,7 @@ pub(super) struct Shared {
     pub(super) maintenance: Mutex<()>,
     pub(super) records: AtomicU64,
     pub(super) disk_bytes: AtomicU64,
-    /// Vectors that wait for an optimization, as of the last look around or the end of one.
+    /// Changed records that no optimization has seen. The writer adds, the compactor takes off.
     pub(super) unindexed: AtomicU64,
     /// Records that went because the disk space was used up.
     pub(super) evicted: AtomicU64,
@@ -49,7 +55,9 @@ impl Shared {
     ) -> Self {
         let records = AtomicU64::new(shards.len());
         let disk_bytes = AtomicU64::new(room::taken(&collection.dir));
-        let unindexed = AtomicU64::new(shards.unindexed());
+        // Without its file all records wait for an optimization.
+        let unindexed = fs::read_to_string(collection.dir.join(UNINDEXED)).unwrap_or_default();
+        let unindexed = AtomicU64::new(unindexed.trim().parse().unwrap_or(shards.len()));
         Self {
             collection,
             layout,
@@ -84,10 +92,11 @@ impl Shared {
         result
     }
 
-    /// Counts anew what a search must scan.
-    pub(super) fn count_unindexed(&self) {
-        if let Some(shards) = &*self.shards.read() {
-            self.unindexed.store(shards.unindexed(), Ordering::Relaxed);
+    /// Keeps that count for the next start; a few seconds of it may be lost.
+    pub(super) fn keep_unindexed(&self) {
+        let unindexed = self.unindexed.load(Ordering::Relaxed).to_string();
+        if let Err(fault) = fs::write(self.collection.dir.join(UNINDEXED), unindexed) {
+            tracing::warn!(%fault, "what waits for an optimization cannot be noted");
         }
     }
 

@@ -171,7 +171,9 @@ impl Writer {
         match applied {
             Ok(records) => {
                 self.shared.records.store(records, Ordering::Relaxed);
-                self.changed += changes.iter().map(Change::records).sum::<usize>();
+                let changed = changes.iter().map(Change::records).sum::<usize>();
+                self.shared.unindexed.fetch_add(changed as u64, Ordering::Relaxed);
+                self.changed += changed;
                 Ok(())
             }
             Err(fault) => {
@@ -241,7 +243,7 @@ impl Writer {
     fn measure(&mut self) {
         let taken = room::taken(&self.shared.collection.dir);
         self.shared.disk_bytes.store(taken, Ordering::Relaxed);
-        self.shared.count_unindexed();
+        self.shared.keep_unindexed();
         if self.is_over_quota() && !self.broken {
             self.evict();
         }

@@ -28,12 +28,8 @@ async fn recall_at_8(quantization: Quantization) -> f64 {
     store.put((0..ENTRIES).map(in_one).collect()).await.unwrap();
     drop(store);
     let store = open_restless_with(dir.path(), usize::MAX, quantization);
-    {
-        let _alone = store.shared.maintenance.lock();
-        store.shared.read(shards::Shards::optimize).unwrap();
-    }
-    store.shared.count_unindexed();
-    assert!(store.report().unindexed < ENTRIES / 2);
+    compactor::optimize(&store.shared);
+    assert_eq!(store.report().unindexed, 0);
 
     let mut found = 0;
     for question in 0..QUESTIONS {
@@ -76,6 +72,9 @@ async fn lookups_are_right_while_the_store_is_optimized() {
         if next < 2_000 {
             store.put((next..next + 50).map(in_one).collect()).await.unwrap();
             next += 50;
+        } else {
+            // Where cores are scarce, who optimizes gets none beside one that asks all the time.
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         during += usize::from(store.shared.maintenance.is_locked());
         for seed in [next - 1, next - 2, next / 2, 0] {
@@ -83,7 +82,7 @@ async fn lookups_are_right_while_the_store_is_optimized() {
         }
         assert_eq!(store.count(Selector::All).await, Ok(next));
     }
-    assert!(store.shared.shards.read().as_ref().unwrap().unindexed() < next);
+    assert!(store.report().unindexed < next);
     for seed in (0..next).step_by(11) {
         finds(seed, 1).await;
     }
