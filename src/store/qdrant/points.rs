@@ -145,8 +145,12 @@ fn entry_id(id: Option<&PointId>) -> Result<EntryId, StoreFault> {
 }
 
 /// Quantized vectors find candidates; the similarity is that of the full ones.
+/// How many candidates a search of a graph keeps in view, as the embedded store does: with Qdrant's
+/// default, 100, 4 % of the true neighbours of half a million were missed.
+const BREADTH: u64 = 256;
+
 pub(super) fn search_params(quantization: Quantization) -> SearchParams {
-    let params = SearchParamsBuilder::default();
+    let params = SearchParamsBuilder::default().hnsw_ef(BREADTH);
     match quantization.oversampling() {
         None => params.build(),
         Some(factor) => {
