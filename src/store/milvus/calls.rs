@@ -262,8 +262,7 @@ impl Milvus {
         let group = PlaceholderGroup { placeholders: vec![placeholder] };
         let exact = self.options.quantization == Quantization::None;
         let candidates = if exact { limit } else { limit * OVERSAMPLING };
-        // As many in view as the other stores have: with 64, recall was 0.57 at 100,000 entries.
-        let breadth = (candidates * 8).clamp(256, 512);
+        let breadth = (candidates * 8).clamp(64, 512);
         let params = format!(r#"{{"ef":{breadth},"nprobe":{breadth}}}"#);
         let mut fields = field::NEIGHBOUR.to_vec();
         if !exact {
