@@ -34,6 +34,8 @@ pub(super) struct Shared {
     pub(super) disk_bytes: AtomicU64,
     /// Changed records that no optimization has seen. The writer adds, the compactor takes off.
     pub(super) unindexed: AtomicU64,
+    /// What its file says; no count at all where there is none.
+    noted: AtomicU64,
     /// Records that went because the disk space was used up.
     pub(super) evicted: AtomicU64,
     /// Finished optimizations.
@@ -56,8 +58,9 @@ impl Shared {
         let records = AtomicU64::new(shards.len());
         let disk_bytes = AtomicU64::new(room::taken(&collection.dir));
         // Without its file all records wait for an optimization.
-        let unindexed = fs::read_to_string(collection.dir.join(UNINDEXED)).unwrap_or_default();
-        let unindexed = AtomicU64::new(unindexed.trim().parse().unwrap_or(shards.len()));
+        let noted = fs::read_to_string(collection.dir.join(UNINDEXED)).unwrap_or_default();
+        let noted = noted.trim().parse().ok();
+        let unindexed = AtomicU64::new(noted.unwrap_or(shards.len()));
         Self {
             collection,
             layout,
@@ -66,6 +69,7 @@ impl Shared {
             records,
             disk_bytes,
             unindexed,
+            noted: AtomicU64::new(noted.unwrap_or(u64::MAX)),
             evicted: AtomicU64::new(0),
             compactions: AtomicU64::new(0),
             trouble: Mutex::new(None),
@@ -94,8 +98,13 @@ impl Shared {
 
     /// Keeps that count for the next start; a few seconds of it may be lost.
     pub(super) fn keep_unindexed(&self) {
-        let unindexed = self.unindexed.load(Ordering::Relaxed).to_string();
-        if let Err(fault) = fs::write(self.collection.dir.join(UNINDEXED), unindexed) {
+        let unindexed = self.unindexed.load(Ordering::Relaxed);
+        // An idle store writes nothing.
+        if self.noted.swap(unindexed, Ordering::Relaxed) == unindexed {
+            return;
+        }
+        let file = self.collection.dir.join(UNINDEXED);
+        if let Err(fault) = fs::write(file, unindexed.to_string()) {
             tracing::warn!(%fault, "what waits for an optimization cannot be noted");
         }
     }

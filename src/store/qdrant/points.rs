@@ -144,11 +144,11 @@ fn entry_id(id: Option<&PointId>) -> Result<EntryId, StoreFault> {
     id.map(|id| EntryId(id.as_u128())).ok_or_else(|| damaged("id", &"not ours"))
 }
 
-/// Quantized vectors find candidates; the similarity is that of the full ones.
 /// How many candidates a search of a graph keeps in view, as the embedded store does: with Qdrant's
 /// default, 100, 4 % of the true neighbours of half a million were missed.
 const BREADTH: u64 = 256;
 
+/// Quantized vectors find candidates; the similarity is that of the full ones.
 pub(super) fn search_params(quantization: Quantization) -> SearchParams {
     let params = SearchParamsBuilder::default().hnsw_ef(BREADTH);
     match quantization.oversampling() {
