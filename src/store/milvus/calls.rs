@@ -10,7 +10,7 @@ use super::{
     proto::{
         Column, Consistency, CreateCollection, CreateIndex, Delete, FieldData, GetLoadState,
         KeyValuePair, LoadState, Mutation, OfCollection, PlaceholderGroup, PlaceholderValue, Query,
-        QueryResults, Scalars, Search, SearchResults, Status, Upsert, data_type,
+        QueryResults, Scalars, Search, SearchResultData, SearchResults, Status, Upsert, data_type,
     },
     rows::{self, Rows, field},
 };
@@ -33,6 +33,17 @@ pub(super) const BATCH_BYTES: usize = 16 << 20;
 
 /// Candidates that are looked at again in full for each one that is wanted.
 const OVERSAMPLING: usize = 3;
+
+/// Candidates in view while a graph is searched, as in the other stores; lists that are searched, of 1,024,
+/// where vectors lie in those.
+const BREADTH: usize = 256;
+
+/// Rows of a partition that are compared one by one where a search has found fewer than were wanted.
+///
+/// Milvus keeps rows that have no graph yet in lists, of which a search opens an eighth
+/// (`queryNode.segcore.interimIndex`), whatever it asks for and however few its filter leaves: of a small
+/// partition it finds next to none.
+const SMALL: usize = 64;
 
 /// Physical partitions of a collection; each costs the server some memory.
 const PARTITIONS: i64 = 16;
@@ -223,36 +234,24 @@ impl Milvus {
         vector: Vector,
         limit: usize,
     ) -> Result<Vec<Neighbour>, StoreFault> {
-        let Some(search) = self.search(&partition, &vector, limit) else { return Ok(Vec::new()) };
+        let Some(within) = within(&partition) else { return Ok(Vec::new()) };
+        let search = self.search(within.clone(), &vector, limit);
         let found: SearchResults = self.client.call(method!("Search"), search).await?;
-        let Some(found) = found.results else { return Ok(Vec::new()) };
-        let mut columns = found.fields_data;
-        if let Some(ids) = found.ids.and_then(|ids| ids.strings) {
-            // Some servers give the key only here.
-            columns.retain(|column| column.field_name != field::ID);
-            columns.push(FieldData {
-                data_type: data_type::VARCHAR,
-                field_name: field::ID.to_owned(),
-                scalars: Some(Scalars { column: Some(Column::Strings(ids)) }),
-                vectors: None,
-            });
+        let mut near = found.results.map(|found| searched(found, &vector)).unwrap_or_default();
+        if near.len() < limit {
+            let fields = [&field::NEIGHBOUR[..], &[field::VECTOR]].concat();
+            let all = self.query(within, &fields, SMALL, Consistency::Eventually);
+            let mut missed = neighbours(&self.rows(all).await?, &[], &vector);
+            missed.retain(|one| near.iter().all(|found| found.id != one.id));
+            near.extend(missed);
         }
-        let rows = Rows::new(columns);
-        let scores = found.scores.iter().enumerate();
-        // The similarity is that of the full vectors, however the candidates were found.
-        let near = scores.filter_map(|(row, score)| {
-            let full = rows.vector(row).map(|kept| cosine(&kept, &vector));
-            told(rows.neighbour(row, full.unwrap_or(*score)))
-        });
-        let mut near: Vec<_> = near.filter(|one| one.partition == partition).collect();
+        near.retain(|one| one.partition == partition);
         near.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
         near.truncate(limit);
         Ok(near)
     }
 
-    /// `None` for what no partition is called.
-    fn search(&self, partition: &str, vector: &Vector, limit: usize) -> Option<Search> {
-        let partition = quoted(partition)?;
+    fn search(&self, within: String, vector: &Vector, limit: usize) -> Search {
         let bytes = vector.iter().flat_map(|number| number.to_le_bytes()).collect();
         let placeholder = PlaceholderValue {
             tag: "$0".to_owned(),
@@ -262,15 +261,15 @@ impl Milvus {
         let group = PlaceholderGroup { placeholders: vec![placeholder] };
         let exact = self.options.quantization == Quantization::None;
         let candidates = if exact { limit } else { limit * OVERSAMPLING };
-        let breadth = (candidates * 8).clamp(64, 512);
+        let breadth = candidates.max(BREADTH);
         let params = format!(r#"{{"ef":{breadth},"nprobe":{breadth}}}"#);
         let mut fields = field::NEIGHBOUR.to_vec();
         if !exact {
             fields.push(field::VECTOR);
         }
-        Some(Search {
+        Search {
             collection_name: self.name(),
-            dsl: format!("{} == {partition} and {} == true", field::PARTITION, field::NEAR),
+            dsl: within,
             placeholder_group: group.encode_to_vec(),
             dsl_type: 1,
             output_fields: fields.into_iter().map(str::to_owned).collect(),
@@ -284,8 +283,39 @@ impl Milvus {
             ],
             nq: 1,
             consistency_level: Consistency::Eventually as i32,
-        })
+        }
     }
+}
+
+/// What has a vector in this partition; `None` for what no partition is called.
+fn within(partition: &str) -> Option<String> {
+    let partition = quoted(partition)?;
+    Some(format!("{} == {partition} and {} == true", field::PARTITION, field::NEAR))
+}
+
+fn searched(found: SearchResultData, vector: &Vector) -> Vec<Neighbour> {
+    let mut columns = found.fields_data;
+    if let Some(ids) = found.ids.and_then(|ids| ids.strings) {
+        // Some servers give the key only here.
+        columns.retain(|column| column.field_name != field::ID);
+        columns.push(FieldData {
+            data_type: data_type::VARCHAR,
+            field_name: field::ID.to_owned(),
+            scalars: Some(Scalars { column: Some(Column::Strings(ids)) }),
+            vectors: None,
+        });
+    }
+    neighbours(&Rows::new(columns), &found.scores, vector)
+}
+
+/// The similarity is that of the full vectors where they came along, however candidates were found.
+fn neighbours(rows: &Rows, scores: &[f32], vector: &Vector) -> Vec<Neighbour> {
+    let row = |row| {
+        let full = rows.vector(row).map(|kept| cosine(&kept, vector));
+        let similarity = full.or_else(|| scores.get(row).copied()).unwrap_or(-1.0);
+        told(rows.neighbour(row, similarity))
+    };
+    (0..rows.texts(field::ID).len()).filter_map(row).collect()
 }
 
 /// One damaged row must not fail a whole lookup, nor look like a failing server.

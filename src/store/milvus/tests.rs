@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
+use prost::Message;
+
 use super::{
     calls::{BATCH_BYTES, PAGE},
+    client::Told,
     proto::Status,
     *,
 };
 use crate::{
     embed::Identity,
     store::{
-        contract::{self, DIMENSION, record},
+        contract::{self, DIMENSION, record, unit_vector},
         meta::{Meta, Shared},
         remote::{Limits, Shield, batches, latest},
     },
@@ -110,6 +113,91 @@ async fn more_answers_than_a_page_are_all_named_and_all_deleted() {
     assert_eq!(named.len() as u128, many);
     assert_eq!(store.delete(Selector::All).await.map(u128::from), Ok(many));
     assert_eq!(store.count(Selector::All).await, Ok(0));
+    removed(&address, &collection).await;
+}
+
+/// `FlushRequest`.
+#[derive(Clone, PartialEq, Message)]
+struct Flush {
+    #[prost(string, repeated, tag = "3")]
+    collection_names: Vec<String>,
+}
+
+/// `FlushResponse`.
+#[derive(Clone, PartialEq, Message)]
+struct Flushed {
+    #[prost(message, optional, tag = "1")]
+    status: Option<Status>,
+}
+
+/// `GetIndexBuildProgressRequest`.
+#[derive(Clone, PartialEq, Message)]
+struct OfIndex {
+    #[prost(string, tag = "3")]
+    collection_name: String,
+    #[prost(string, tag = "5")]
+    index_name: String,
+}
+
+/// `GetIndexBuildProgressResponse`.
+#[derive(Clone, PartialEq, Message)]
+struct Progress {
+    #[prost(message, optional, tag = "1")]
+    status: Option<Status>,
+    #[prost(int64, tag = "2")]
+    indexed_rows: i64,
+}
+
+impl Told for Flushed {
+    fn status(&self) -> Option<&Status> {
+        self.status.as_ref()
+    }
+}
+
+impl Told for Progress {
+    fn status(&self) -> Option<&Status> {
+        self.status.as_ref()
+    }
+}
+
+/// Milvus keeps the rows of a closed segment in lists until their graph is built, where they are more
+/// than 4,992, and opens an eighth of the lists at a search.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_partition_is_found_while_its_segment_gets_a_graph() {
+    const ROWS: u64 = 24 * 4096; // over sixteen segments
+    let Some(address) = server() else { return };
+    let collection = Collection::of(&prefix("small"), &identity("m", 16));
+    let store = open(&address, collection.clone()).await;
+    let vector = |number: u64| -> Vector {
+        (1..17).map(|turn| (number * turn) as f32).map(f32::sin).collect()
+    };
+    let one = record(1);
+    let rows = (0..ROWS).map(|number| Record {
+        id: EntryId(u128::from(number)),
+        partition: if number % 4096 == 0 { "small" } else { "large" }.into(),
+        vector: Some(vector(number)),
+        ..one.clone()
+    });
+    for batch in rows.collect::<Vec<_>>().chunks(8192) {
+        store.put(batch.to_vec()).await.unwrap();
+    }
+    let client = Client::new(&address).unwrap();
+    let name = collection.with_underscores();
+    let flush = Flush { collection_names: vec![name.clone()] };
+    let _: Flushed = client.call(method!("Flush"), flush).await.unwrap();
+    loop {
+        for number in (0..ROWS).step_by(4096) {
+            let near = store.nearest("small".into(), vector(number), 24).await.unwrap();
+            assert_eq!(near.len(), 24);
+        }
+        let asked =
+            OfIndex { collection_name: name.clone(), index_name: "vector_index".to_owned() };
+        let progress: Progress =
+            client.call(method!("GetIndexBuildProgress"), asked).await.unwrap();
+        if progress.indexed_rows >= ROWS as i64 {
+            break;
+        }
+    }
     removed(&address, &collection).await;
 }
 
