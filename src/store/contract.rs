@@ -76,7 +76,7 @@ pub(crate) fn at_cosine(from: &[f32], towards: &[f32], cosine: f32) -> Vector {
     normalized(from.iter().zip(across.iter()).map(|(f, a)| cosine * f + sine * a).collect())
 }
 
-fn normalized(vector: Vec<f32>) -> Vector {
+pub(crate) fn normalized(vector: Vec<f32>) -> Vector {
     let norm = dot(&vector, &vector).sqrt();
     vector.into_iter().map(|number| number / norm).collect()
 }

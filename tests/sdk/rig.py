@@ -272,6 +272,14 @@ class Reprise:
         """Answers that are in the vector tier since the start."""
         return self.admin.get("/api/v1/stats").raise_for_status().json()["writes"]["written_total"]
 
+    def failed(self) -> int:
+        """Answers that the vector tier could not take since the start."""
+        return self.admin.get("/api/v1/stats").raise_for_status().json()["writes"]["failed_total"]
+
+    def trouble(self) -> str | None:
+        """What is wrong with the vector tier."""
+        return self.admin.get("/api/v1/stats").raise_for_status().json()["store"]["trouble"]
+
     def requests(self) -> dict[str, int]:
         """Requests by outcome since the start."""
         return self.admin.get("/api/v1/stats").raise_for_status().json()["requests"]

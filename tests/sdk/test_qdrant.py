@@ -116,10 +116,6 @@ def told(seen):
     return f"the first {took[:5]} s, the slowest {max(took)}"
 
 
-def trouble(proxy):
-    return proxy.admin.get("/api/v1/stats").json()["store"]["trouble"]
-
-
 def hits(proxy, bodies):
     return sum(post(proxy, body, **ONLY).status_code == 200 for body in bodies)
 
@@ -141,17 +137,17 @@ def test_answers_and_purges_are_shared_and_outlive_nodes(nodes, on, ask):
 
     # The node of one proxy: its first request pays, the store is asked again once it is back.
     nodes[2].start()
-    eventually(lambda: trouble(one) is None, 60)
+    eventually(lambda: one.trouble() is None, 60)
     nodes[0].kill()
     last = [ask(f"Question number {number} after the second kill?") for number in range(30)]
     seen = timed(one, last)
     print("our node killed:", told(seen))
-    assert trouble(one) is not None
+    assert one.trouble() is not None
     assert hits(one, last) == 30, "memory is still asked"
     eventually(lambda: hits(two, bodies) == 30, 30, "the other goes on")
     nodes[0].start()
     back = time.monotonic()
-    eventually(lambda: trouble(one) is None, 60)
+    eventually(lambda: one.trouble() is None, 60)
     print("the store is used again", round(time.monotonic() - back, 2), "s after its node was ready")
     eventually(lambda: one.written() == 90, 60, "what waited")
     eventually(lambda: hits(on(nodes[2]), bodies + later + last) == 90, 60, "all on the node that was away")
@@ -162,7 +158,7 @@ def test_answers_and_purges_are_shared_and_outlive_nodes(nodes, on, ask):
     seen = timed(one, still)
     print("our node stopped:", told(seen))
     nodes[0].process.send_signal(signal.SIGCONT)
-    eventually(lambda: trouble(one) is None, 60)
+    eventually(lambda: one.trouble() is None, 60)
     eventually(lambda: one.written() == 120, 60, "what waited")
 
     gone = one.admin.post("/api/v1/purge", json={"tag": "cluster"}).raise_for_status().json()
@@ -177,5 +173,5 @@ def test_a_wrong_key_is_said_and_costs_no_request(nodes, on, ask):
     proxy = on(nodes[0], {"store.api_key": "another"})
     seen = timed(proxy, [ask(f"Question number {number} without a key?") for number in range(5)])
     assert {outcome for outcome, _ in seen} == {"MISS"}
-    print("wrong key:", trouble(proxy), told(seen))
-    assert trouble(proxy) is not None
+    print("wrong key:", proxy.trouble(), told(seen))
+    assert proxy.trouble() is not None

@@ -83,19 +83,18 @@ def test_processes_killed_at_any_moment_lose_no_written_answer(replica, ask):
 def test_a_stopped_server_fails_no_request_and_is_asked_again(replica, ask):
     # The first one waits for so long.
     proxy = replica(**{"store.timeout": "5s"})
-    trouble = lambda: proxy.admin.get("/api/v1/stats").json()["store"]["trouble"]
-    eventually(lambda: trouble() is None, 180)
+    eventually(lambda: proxy.trouble() is None, 180)
     server = int(os.environ["REPRISE_TEST_STORE_GROUP"])
     os.killpg(server, signal.SIGSTOP)
     try:
         bodies = [ask(f"Question number {number} of the silence?") for number in range(10)]
         answers = [post(proxy, body) for body in bodies]
         assert {(a.status_code, a.headers["x-cache"]) for a in answers} == {(200, "MISS")}
-        assert trouble() is not None
+        assert proxy.trouble() is not None
         assert post(proxy, bodies[0]).headers["x-cache"] == "HIT", "memory is still asked"
     finally:
         os.killpg(server, signal.SIGCONT)
-    eventually(lambda: trouble() is None, 180)
+    eventually(lambda: proxy.trouble() is None, 180)
     # What was answered meanwhile waited and is written now.
     eventually(lambda: proxy.written() == 10, 120)
 
@@ -117,8 +116,7 @@ def test_a_bad_network_to_the_store_fails_no_request_and_costs_the_deadline_at_m
     deadline = 1.0
     settings = {"store.url": relay.url, "cache.semantic.lookup_deadline": f"{deadline}s"}
     proxy = replica(**settings)
-    trouble = lambda: proxy.admin.get("/api/v1/stats").json()["store"]["trouble"]
-    eventually(lambda: trouble() is None, 180)
+    eventually(lambda: proxy.trouble() is None, 180)
 
     def asked(kind, count):
         took = []
@@ -140,5 +138,5 @@ def test_a_bad_network_to_the_store_fails_no_request_and_costs_the_deadline_at_m
     # the others two may meet a pause of the machine.
     assert median < deadline and slowest[0] < deadline + 1
     relay.delay = relay.cuts = 0.0
-    eventually(lambda: trouble() is None, 180)
+    eventually(lambda: proxy.trouble() is None, 180)
     eventually(lambda: proxy.written() >= 100, 120)

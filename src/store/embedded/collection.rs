@@ -68,10 +68,19 @@ impl Collection {
     }
 
     /// Opens the shards. A collection that does not open is moved aside, never deleted, and a fresh
-    /// one is opened; the second value then says where the old one went.
+    /// one is opened; the second value then says where the old one went, or what is missing in this one.
     pub(super) fn open(&self, layout: Layout) -> Result<(Loaded, Option<String>), OpenError> {
         let fault = match self.load(layout) {
-            Ok(loaded) => return Ok((loaded, None)),
+            Ok(loaded) => {
+                let lost = loaded.shards.lost()?;
+                let notice = (lost > 0).then(|| {
+                    format!("a damaged file of the store took {lost} answers or more: the others are served")
+                });
+                if let Some(notice) = &notice {
+                    tracing::error!(dir = %self.dir.display(), notice);
+                }
+                return Ok((loaded, notice));
+            }
             Err(fault) if is_of_the_machine(&fault) => return Err(fault.into()),
             Err(fault) => fault,
         };

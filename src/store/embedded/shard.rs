@@ -17,7 +17,7 @@ use qdrant_edge::{
 };
 
 use super::{logs, points};
-use crate::store::{EntryId, Quantization, StoreFault};
+use crate::store::{EntryId, IN_VIEW, Quantization, StoreFault};
 
 /// Edge's default vector has the empty name.
 const VECTOR: &str = "";
@@ -30,9 +30,6 @@ const SEGMENT_MAX: usize = 250_000;
 
 /// Each shard preallocates one log segment of this size, and up to three exist at a time.
 const LOG_SEGMENT_BYTES: usize = 8 << 20;
-
-/// How many candidates a search of a graph keeps in view. Measured by `make bench-store`.
-const BREADTH: usize = 256;
 
 /// The share of all numbers that the 256 steps span: a few extremes would make all steps coarse.
 const INT8_QUANTILE: f32 = 0.99;
@@ -93,7 +90,7 @@ pub(super) fn search_params(quantization: Quantization) -> SearchParams {
         rescore: Some(true),
         oversampling: Some(factor),
     });
-    SearchParams { hnsw_ef: Some(BREADTH), quantization, ..SearchParams::default() }
+    SearchParams { hnsw_ef: Some(IN_VIEW), quantization, ..SearchParams::default() }
 }
 
 /// A shard of vectors of `dimension` numbers. Every search asks within one partition, so only partitions

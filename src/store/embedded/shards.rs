@@ -174,6 +174,17 @@ impl Shards {
         self.records.info().points_count as u64
     }
 
+    /// Vectors whose records are gone: each had one. Edge opens some damaged files as if they were empty.
+    pub(super) fn lost(&self) -> Result<u64, StoreFault> {
+        // Of the information, points that were written twice may still count twice.
+        if self.near.info().points_count <= self.records.info().points_count {
+            return Ok(0);
+        }
+        let all = || CountRequest { filter: None, exact: true };
+        let near = self.near.count(all()).map_err(failed)?;
+        Ok(near.saturating_sub(self.records.count(all()).map_err(failed)?) as u64)
+    }
+
     /// Brings all applied changes to disk, then frees the part of Edge's logs that this covers. The
     /// caller sees to it that nothing is written or optimized meanwhile: Edge would panic.
     pub(super) fn flush(&self) -> Result<(), StoreFault> {

@@ -124,6 +124,32 @@ async fn a_corrupt_segment_is_set_aside_and_a_fresh_store_serves() {
 }
 
 #[tokio::test]
+async fn answers_that_a_damaged_file_took_are_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.put(vec![record(1), Record { vector: None, ..record(2) }]).await.unwrap();
+    store.flush().await.unwrap();
+    drop(store);
+    assert_eq!(open(dir.path()).report().trouble, None);
+    let segments = std::fs::read_dir(collection(dir.path()).join("records/segments")).unwrap();
+    for segment in segments {
+        for entry in std::fs::read_dir(segment.unwrap().path()).unwrap() {
+            let file = entry.unwrap().path();
+            if file.file_name().unwrap().to_string_lossy().contains("id_tracker") {
+                std::fs::remove_file(file).unwrap();
+            }
+        }
+    }
+
+    let store = open(dir.path());
+    assert_eq!(store.get(record(1).id).await, Ok(None));
+    let trouble = store.report().trouble.unwrap();
+    assert!(trouble.contains("took 1 answers"), "{trouble}");
+    store.put(vec![record(1)]).await.unwrap();
+    assert_stored(&store, &record(1)).await;
+}
+
+#[tokio::test]
 async fn bytes_behind_the_journals_last_frame_cost_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     embed::{Vector, cosine},
     store::{
-        EntryId, Holding, Neighbour, Quantization, Record, Selector, StoreFault,
+        EntryId, Holding, IN_VIEW, Neighbour, Quantization, Record, Selector, StoreFault,
         remote::{batches, latest},
     },
 };
@@ -34,16 +34,11 @@ pub(super) const BATCH_BYTES: usize = 16 << 20;
 /// Candidates that are looked at again in full for each one that is wanted.
 const OVERSAMPLING: usize = 3;
 
-/// Candidates in view while a graph is searched, as in the other stores; lists that are searched, of 1,024,
-/// where vectors lie in those.
-const BREADTH: usize = 256;
-
-/// Rows of a partition that are compared one by one where a search has found fewer than were wanted.
-///
-/// Milvus keeps rows that have no graph yet in lists, of which a search opens an eighth
-/// (`queryNode.segcore.interimIndex`), whatever it asks for and however few its filter leaves: of a small
-/// partition it finds next to none.
-const SMALL: usize = 64;
+/// Rows that have no graph yet lie in lists, of which a search opens an eighth
+/// (`queryNode.segcore.interimIndex`: 16 of 128), whatever it asks for and however few its filter leaves: of
+/// a small partition it finds next to none. So where it has found fewer than were wanted, there are about
+/// that many times more at most, and they are compared one by one.
+const UNOPENED: usize = 8;
 
 /// Physical partitions of a collection; each costs the server some memory.
 const PARTITIONS: i64 = 16;
@@ -240,7 +235,7 @@ impl Milvus {
         let mut near = found.results.map(|found| searched(found, &vector)).unwrap_or_default();
         if near.len() < limit {
             let fields = [&field::NEIGHBOUR[..], &[field::VECTOR]].concat();
-            let all = self.query(within, &fields, SMALL, Consistency::Eventually);
+            let all = self.query(within, &fields, limit * UNOPENED, Consistency::Eventually);
             let mut missed = neighbours(&self.rows(all).await?, &[], &vector);
             missed.retain(|one| near.iter().all(|found| found.id != one.id));
             near.extend(missed);
@@ -261,8 +256,9 @@ impl Milvus {
         let group = PlaceholderGroup { placeholders: vec![placeholder] };
         let exact = self.options.quantization == Quantization::None;
         let candidates = if exact { limit } else { limit * OVERSAMPLING };
-        let breadth = candidates.max(BREADTH);
-        let params = format!(r#"{{"ef":{breadth},"nprobe":{breadth}}}"#);
+        let in_view = candidates.max(IN_VIEW);
+        // The second is for lists, of which an index of ours has 1,024.
+        let params = format!(r#"{{"ef":{in_view},"nprobe":{in_view}}}"#);
         let mut fields = field::NEIGHBOUR.to_vec();
         if !exact {
             fields.push(field::VECTOR);

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     embed::Vector,
-    store::{EntryId, Holding, Neighbour, Quantization, Record, Selector, StoreFault},
+    store::{EntryId, Holding, IN_VIEW, Neighbour, Quantization, Record, Selector, StoreFault},
 };
 
 /// The vector's name.
@@ -144,13 +144,9 @@ fn entry_id(id: Option<&PointId>) -> Result<EntryId, StoreFault> {
     id.map(|id| EntryId(id.as_u128())).ok_or_else(|| damaged("id", &"not ours"))
 }
 
-/// How many candidates a search of a graph keeps in view, as the embedded store does: with Qdrant's
-/// default, 100, 4 % of the true neighbours of half a million were missed.
-const BREADTH: u64 = 256;
-
 /// Quantized vectors find candidates; the similarity is that of the full ones.
 pub(super) fn search_params(quantization: Quantization) -> SearchParams {
-    let params = SearchParamsBuilder::default().hnsw_ef(BREADTH);
+    let params = SearchParamsBuilder::default().hnsw_ef(IN_VIEW as u64);
     match quantization.oversampling() {
         None => params.build(),
         Some(factor) => {
