@@ -7,7 +7,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{journal::Journal, shard::Layout, shards::Shards};
+use super::{
+    journal::Journal,
+    shard::{Layout, guarded},
+    shards::Shards,
+};
 use crate::{embed::Identity, store::StoreFault};
 
 /// So many changes are replayed at once.
@@ -72,13 +76,7 @@ impl Collection {
     pub(super) fn open(&self, layout: Layout) -> Result<(Loaded, Option<String>), OpenError> {
         let fault = match self.load(layout) {
             Ok(loaded) => {
-                let lost = loaded.shards.lost()?;
-                let notice = (lost > 0).then(|| {
-                    format!("a damaged file of the store took {lost} answers or more: the others are served")
-                });
-                if let Some(notice) = &notice {
-                    tracing::error!(dir = %self.dir.display(), notice);
-                }
+                let notice = tell_of_lost(&loaded.shards);
                 return Ok((loaded, notice));
             }
             Err(fault) if is_of_the_machine(&fault) => return Err(fault.into()),
@@ -109,6 +107,25 @@ impl Collection {
         fs::rename(&self.dir, &aside)?;
         fs::create_dir_all(&self.dir)?;
         Ok(aside)
+    }
+}
+
+/// What is missing in a store that opened.
+fn tell_of_lost(shards: &Shards) -> Option<String> {
+    match guarded("comparing", || shards.drop_bereft()) {
+        Ok(0) => None,
+        Ok(lost) => {
+            let notice = format!(
+                "answers lost by a damaged file or a power cut: at least {lost}; the others are served"
+            );
+            tracing::error!(notice, "the store is not whole");
+            Some(notice)
+        }
+        // It opened: what cannot be compared may still be served.
+        Err(fault) => {
+            tracing::warn!(%fault, "the store's vectors could not be compared with its answers");
+            None
+        }
     }
 }
 

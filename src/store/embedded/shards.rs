@@ -4,7 +4,7 @@
 //! shard). Nothing here runs on the runtime's threads, and nothing here lets a panic out.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     thread,
@@ -29,6 +29,9 @@ use crate::{
 
 /// Records of one page of a list: a reader is taken from the lookups for some 10 ms by each.
 const HOLDINGS_PAGE: usize = 512;
+
+/// Vectors that are compared with their records at a time.
+const BEREFT_PAGE: usize = 4096;
 
 /// An open collection.
 pub(super) struct Shards {
@@ -174,15 +177,38 @@ impl Shards {
         self.records.info().points_count as u64
     }
 
-    /// Vectors whose records are gone: each had one. Edge opens some damaged files as if they were empty.
-    pub(super) fn lost(&self) -> Result<u64, StoreFault> {
-        // Of the information, points that were written twice may still count twice.
+    /// Takes out the vectors whose records are gone, and tells how many they were. Edge opens some damaged
+    /// files as if they were empty, and a power cut may leave one shard ahead of the other.
+    pub(super) fn drop_bereft(&self) -> Result<usize, StoreFault> {
+        // Some points may count twice, so this is no proof; but reading all ids at each start is too dear.
         if self.near.info().points_count <= self.records.info().points_count {
             return Ok(0);
         }
-        let all = || CountRequest { filter: None, exact: true };
-        let near = self.near.count(all()).map_err(failed)?;
-        Ok(near.saturating_sub(self.records.count(all()).map_err(failed)?) as u64)
+        let (mut bereft, mut from) = (0, None);
+        loop {
+            let page = ScrollRequest {
+                offset: from,
+                limit: Some(BEREFT_PAGE),
+                filter: None,
+                with_payload: Some(WithPayloadInterface::Bool(false)),
+                with_vector: WithVector::Bool(false),
+                order_by: None,
+            };
+            let (found, next) = self.near.scroll(page).map_err(failed)?;
+            let ids: Vec<_> = found.iter().map(|point| point.id).collect();
+            let nothing = Some(WithPayloadInterface::Bool(false));
+            let kept = self.records.retrieve(&ids, nothing, None).map_err(failed)?;
+            let kept: HashSet<_> =
+                kept.iter().filter_map(|one| points::entry_id(&one.id)).collect();
+            let ids = ids.iter().filter_map(points::entry_id);
+            let gone: Vec<_> = ids.filter(|id| !kept.contains(id)).collect();
+            remove(&self.near, &gone)?;
+            bereft += gone.len();
+            from = next;
+            if from.is_none() {
+                return Ok(bereft);
+            }
+        }
     }
 
     /// Brings all applied changes to disk, then frees the part of Edge's logs that this covers. The

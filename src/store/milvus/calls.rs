@@ -236,9 +236,15 @@ impl Milvus {
         if near.len() < limit {
             let fields = [&field::NEIGHBOUR[..], &[field::VECTOR]].concat();
             let all = self.query(within, &fields, limit * UNOPENED, Consistency::Eventually);
-            let mut missed = neighbours(&self.rows(all).await?, &[], &vector);
-            missed.retain(|one| near.iter().all(|found| found.id != one.id));
-            near.extend(missed);
+            match self.rows(all).await {
+                Ok(rows) => {
+                    let mut missed = neighbours(&rows, &[], &vector);
+                    missed.retain(|one| near.iter().all(|found| found.id != one.id));
+                    near.extend(missed);
+                }
+                Err(fault) if near.is_empty() => return Err(fault),
+                Err(fault) => tracing::debug!(%fault, "only what the search has found"),
+            }
         }
         near.retain(|one| one.partition == partition);
         near.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
