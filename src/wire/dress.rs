@@ -156,6 +156,8 @@ mod tests {
     use crate::wire::dialects::{Dialects, Family};
 
     const BOTH: Dress = Dress { fresh: true, uncounted: true };
+    /// Long enough that no new id is, or ends like, this one by chance.
+    const OLD: &str = "chatcmpl-0123456789abcdef";
 
     fn dialect(path: &str) -> std::sync::Arc<dyn Dialect> {
         Dialects::of(&Family::Auto).at(path).unwrap().clone()
@@ -164,7 +166,7 @@ mod tests {
     #[test]
     fn ids_and_times_are_new_and_the_same_throughout() {
         let chat = dialect("/v1/chat/completions");
-        let chunk = |content: &str| json!({"id": "chatcmpl-abc", "created": 7, "choices": [{"index": 0, "delta": {"content": content}}], "usage": {"prompt_tokens": 5, "details": {"cached": 1}}});
+        let chunk = |content: &str| json!({"id": OLD, "created": 7, "choices": [{"index": 0, "delta": {"content": content}}], "usage": {"prompt_tokens": 5, "details": {"cached": 1}}});
         let mut body = Vec::new();
         for content in ["a", "b"] {
             sse::write(&mut body, chunk(content).to_string().as_bytes());
@@ -177,7 +179,7 @@ mod tests {
         let (first, second) = (&events[0].1, &events[1].1);
         assert_eq!(first["id"], second["id"]);
         let id = first["id"].as_str().unwrap();
-        assert!(id.starts_with("chatcmpl-") && id != "chatcmpl-abc" && id.len() == 12, "{id}");
+        assert!(id.starts_with("chatcmpl-") && id != OLD && id.len() == OLD.len(), "{id}");
         assert!(first["created"].as_u64().unwrap() > 7);
         assert_eq!(first["usage"], json!({"prompt_tokens": 0, "details": {"cached": 0}}));
         assert_eq!(second["choices"], chunk("b")["choices"]);
@@ -197,7 +199,7 @@ mod tests {
             (
                 "/v1/messages",
                 Shape::Stream { usage: false },
-                "event: message_start\ndata: {\"message\":{\"id\":\"msg_12\",\"usage\":{\"input_tokens\":3}}}\n\n",
+                "event: message_start\ndata: {\"message\":{\"id\":\"msg_0123456789abcdef\",\"usage\":{\"input_tokens\":3}}}\n\n",
             ),
             (
                 "/api/chat",
@@ -207,19 +209,21 @@ mod tests {
             (
                 "/v1beta/models/g:generateContent",
                 Shape::Array,
-                "[{\"responseId\":\"12\",\"usageMetadata\":{\"promptTokenCount\":3}}]",
+                "[{\"responseId\":\"0123456789abcdef\",\"usageMetadata\":{\"promptTokenCount\":3}}]",
             ),
             (
                 "/v1beta/models/g:generateContent",
                 Shape::Whole,
-                "{\"responseId\":\"12\",\"usageMetadata\":{\"promptTokenCount\":3}}",
+                "{\"responseId\":\"0123456789abcdef\",\"usageMetadata\":{\"promptTokenCount\":3}}",
             ),
         ] {
             let dressed = dressed(&*dialect(path), shape, &Bytes::from(body), BOTH);
             let text = String::from_utf8(dressed.to_vec()).unwrap();
             // A count is a member's value: `:3` alone is also a quarter of all times of day.
             assert!(
-                !text.contains("12\"") && !text.contains("\"t\"") && !text.contains("\":3"),
+                !text.contains("0123456789abcdef")
+                    && !text.contains("\"t\"")
+                    && !text.contains("\":3"),
                 "{text}"
             );
             assert_eq!(text.contains("event: message_start\n"), path == "/v1/messages");
