@@ -16,7 +16,7 @@
 //! 10. [`admin`] is the second listener.
 //!
 //! Around them: [`config`] (raw TOML becomes a checked value), [`fault`] (whose failure, what status),
-//! [`pem`] (keys and certificates from files), [`app`] (the only room that knows all others) and
+//! [`pem`] (keys and certificates from files), [`frames`] (what is hashed), [`line`] (short texts), [`app`] (the only room that knows all others) and
 //! [`cli`].
 //!
 //! Rooms below [`exchange`] do not import one another except through the neutral words of [`wire`],
@@ -32,7 +32,9 @@ pub mod embed;
 pub mod eval;
 pub mod exchange;
 pub mod fault;
+pub mod frames;
 pub mod front;
+pub mod line;
 pub mod observe;
 pub mod pem;
 pub mod relay;

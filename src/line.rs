@@ -1,4 +1,4 @@
-//! A header's value while it is written.
+//! A short text while it is written: a header's value, a name in hexadecimal digits.
 
 use std::fmt;
 
@@ -22,6 +22,13 @@ impl Default for Line {
 }
 
 impl Line {
+    /// Bytes in hexadecimal digits.
+    pub fn of_hex(bytes: &[u8]) -> Self {
+        let mut line = Self::default();
+        line.hex(bytes);
+        line
+    }
+
     /// Nothing yet?
     pub fn is_empty(&self) -> bool {
         self.length == 0
@@ -48,6 +55,23 @@ impl Line {
             number /= 10;
         }
         self.push(&digits[at..]);
+    }
+
+    /// Appends each byte as two lower-case hexadecimal digits; by hand for the same reason.
+    pub fn hex(&mut self, bytes: &[u8]) {
+        let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble & 0xf)];
+        let room = self.bytes.get_mut(self.length..).unwrap_or_default();
+        debug_assert!(2 * bytes.len() <= room.len(), "a line too long");
+        let pairs = room.chunks_exact_mut(2);
+        self.length += 2 * pairs.len().min(bytes.len());
+        for (pair, byte) in pairs.zip(bytes) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(*byte)]);
+        }
+    }
+
+    /// What was written; nothing where that is no text.
+    pub fn as_str(&self) -> &str {
+        str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 
     /// What was written.
@@ -84,6 +108,13 @@ mod tests {
             let width = width.min(20);
             let expected = if number == 0 && width == 0 { String::new() } else { format!("{number:0width$}") };
             prop_assert_eq!(line.as_bytes(), expected.as_bytes());
+        }
+
+        #[test]
+        fn so_are_bytes(bytes in any::<[u8; 32]>()) {
+            let line = Line::of_hex(&bytes);
+            let expected = blake3::Hash::from_bytes(bytes).to_hex();
+            prop_assert_eq!(line.as_str(), expected.as_str());
         }
     }
 

@@ -11,7 +11,6 @@ mod bins;
 mod dashboards;
 mod exemplars;
 mod history;
-mod line;
 mod live;
 pub mod log;
 mod metrics;
@@ -48,7 +47,6 @@ use crate::{config::Telemetry, store::EntryId};
 pub use self::{
     bins::Binned,
     history::{Point, SAMPLE_EVERY},
-    line::Line,
     live::{Cursor, Live},
     outcome::{BodyEnd, Outcome},
     parts::{PART_COUNT, Part},

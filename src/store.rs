@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::embed::Vector;
+use crate::{embed::Vector, line::Line};
 
 pub mod collection;
 #[cfg(test)]
@@ -36,7 +36,7 @@ pub struct EntryId(pub u128);
 
 impl fmt::Display for EntryId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{:032x}", self.0)
+        out.write_str(Line::of_hex(&self.0.to_be_bytes()).as_str())
     }
 }
 

@@ -7,9 +7,11 @@
 use std::sync::Arc;
 
 use crate::{
+    frames::Frames,
     front::tenant::{Principal, Scope},
+    line::Line,
     store::EntryId,
-    wire::{Prompt, json::tagged},
+    wire::Prompt,
 };
 
 /// Changes whenever what goes into a key changes, so that old entries are never misread.
@@ -46,26 +48,26 @@ pub struct Key {
 impl Key {
     /// The key of this prompt in this scope.
     pub fn new(scope: &Scope, route: Route<'_>, prompt: &Prompt) -> Self {
-        let mut hash = blake3::Hasher::new();
-        tagged(&mut hash, b'v', VERSION);
-        tagged(&mut hash, b'S', scope.bytes());
-        tagged(&mut hash, b'u', route.upstream.as_bytes());
-        tagged(&mut hash, b'd', route.dialect.as_bytes());
-        tagged(&mut hash, b'q', route.query.as_bytes());
+        let mut hash = Frames::default();
+        hash.tagged(b'v', VERSION);
+        hash.tagged(b'S', scope.bytes());
+        hash.tagged(b'u', route.upstream.as_bytes());
+        hash.tagged(b'd', route.dialect.as_bytes());
+        hash.tagged(b'q', route.query.as_bytes());
         for value in route.vary {
-            tagged(&mut hash, b'h', value);
+            hash.tagged(b'h', value);
         }
-        tagged(&mut hash, b'c', prompt.context.as_bytes());
-        let partition = hash.finalize();
-        let mut hash = blake3::Hasher::new();
-        tagged(&mut hash, b'P', partition.as_bytes());
-        tagged(&mut hash, b'T', prompt.turn.as_bytes());
-        let fingerprint: [u8; 32] = hash.finalize().into();
+        hash.tagged(b'c', prompt.context.as_bytes());
+        let partition = hash.finish();
+        let mut hash = Frames::default();
+        hash.tagged(b'P', partition.as_bytes());
+        hash.tagged(b'T', prompt.turn.as_bytes());
+        let fingerprint: [u8; 32] = hash.finish().into();
         let mut id = [0; 16];
         id.copy_from_slice(&fingerprint[..16]);
         Self {
             fingerprint,
-            partition: Arc::from(partition.to_hex().as_str()),
+            partition: Arc::from(Line::of_hex(partition.as_bytes()).as_str()),
             id: EntryId(u128::from_be_bytes(id)),
             tenant: scope.tenant(),
             principal: Principal::default(),

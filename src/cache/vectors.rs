@@ -18,7 +18,7 @@ use moka::sync::Cache;
 
 use crate::{
     embed::{EmbedFault, Embedded, Vector},
-    wire::json::tagged,
+    frames::Frames,
 };
 
 /// What an entry takes beside its numbers: digest, reference counts, the map's own.
@@ -47,10 +47,10 @@ impl Vectors {
 
     /// The name of a tenant's text.
     pub(super) fn name(&self, tenant: &str, text: &str) -> [u8; 32] {
-        let mut hash = blake3::Hasher::new_keyed(&self.key);
-        tagged(&mut hash, b't', tenant.as_bytes());
-        tagged(&mut hash, b'q', text.as_bytes());
-        hash.finalize().into()
+        let mut name = Frames::keyed(self.key);
+        name.tagged(b't', tenant.as_bytes());
+        name.tagged(b'q', text.as_bytes());
+        name.finish().into()
     }
 
     pub(super) fn get(&self, name: &[u8; 32]) -> Option<Vector> {

@@ -11,7 +11,10 @@ use bytes::Bytes;
 use http::request::Parts;
 
 use super::{House, call::call};
-use crate::wire::{Dialect, Prompt, Unread, json::tagged};
+use crate::{
+    frames::Frames,
+    wire::{Dialect, Prompt, Unread},
+};
 
 /// What the remembered readings may weigh: several thousand questions of usual length.
 const READINGS_BYTES: u64 = 8 << 20;
@@ -63,15 +66,16 @@ pub(super) async fn read(
 
 /// Everything that a dialect looks at.
 fn digest(dialect: &dyn Dialect, parts: &Parts, body: &[u8]) -> [u8; 32] {
-    let mut hash = blake3::Hasher::new();
-    tagged(&mut hash, b'd', dialect.name().as_bytes());
-    tagged(&mut hash, b'p', parts.uri.path().as_bytes());
-    tagged(&mut hash, b'q', parts.uri.query().unwrap_or_default().as_bytes());
+    let mut looked_at = Frames::default();
+    looked_at.tagged(b'd', dialect.name().as_bytes());
+    looked_at.tagged(b'p', parts.uri.path().as_bytes());
+    looked_at.tagged(b'q', parts.uri.query().unwrap_or_default().as_bytes());
     for name in dialect.reads_headers().iter().copied() {
-        tagged(&mut hash, b'h', parts.headers.get(name).map_or(&b""[..], |value| value.as_bytes()));
+        let value = parts.headers.get(name).map_or(&b""[..], |value| value.as_bytes());
+        looked_at.tagged(b'h', value);
     }
-    tagged(&mut hash, b'b', body);
-    hash.finalize().into()
+    looked_at.tagged(b'b', body);
+    looked_at.finish().into()
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use std::fmt::{self, Write as _};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header, response::Parts};
-use http_body::Body as _;
 use sfv::{Integer, ListSerializer, TokenRef, key_ref, token_ref};
 
 use super::{AnswerHead, Body};
@@ -18,7 +17,8 @@ use crate::{
     },
     fault::{Fault, Kind, Whose},
     front::hygiene,
-    observe::{Line, Outcome, Record},
+    line::Line,
+    observe::{Outcome, Record},
     wire::{Dialect, grpc},
 };
 
@@ -40,14 +40,12 @@ pub(super) fn hit(
     let now = now_ms();
     let mut headers = HeaderMap::with_capacity(10);
     headers.insert(header::CONTENT_TYPE, kind(content_type));
-    if let Some(length) = body.size_hint().exact() {
-        headers.insert(header::CONTENT_LENGTH, number(length));
-    }
+    // hyper writes the length, which the body knows.
     headers.extend(more);
     streaming(&mut headers);
     headers.insert(header::AGE, number(hit.entry.age(now).as_secs()));
     headers.insert(X_CACHE, HeaderValue::from_static("HIT"));
-    headers.insert(X_ENTRY, text(format_args!("{}", hit.entry.id)));
+    headers.insert(X_ENTRY, Line::of_hex(&hit.entry.id.0.to_be_bytes()).header());
     let detail = match hit.kind {
         HitKind::Exact => "exact",
         HitKind::Stale => "stale",

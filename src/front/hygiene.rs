@@ -7,7 +7,7 @@
 //! sees the same headers; [`strip_control`] and [`strip_cache_control`] come last, when those
 //! headers have done their work. [`response`] is for the way back.
 
-use std::io::Write as _;
+use std::{fmt::Write as _, net::IpAddr};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header,
@@ -19,6 +19,7 @@ use super::Peer;
 use crate::{
     config::Trusted,
     fault::{Fault, Kind},
+    line::Line,
 };
 
 /// Prefix of our own control and report headers.
@@ -50,9 +51,6 @@ const FORWARDED: &str = "x-forwarded-";
 const NEVER_NOMINATED: [HeaderName; 4] =
     [header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::CONTENT_ENCODING];
 
-/// The longest address in text: IPv6 with an IPv4 tail.
-const ADDRESS_MAX: usize = 45;
-
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -68,7 +66,9 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 pub fn request(parts: &mut Parts, peer: &Peer, trusted: &Trusted) -> Result<(), Fault> {
     method(&parts.method)?;
     let host = host(parts)?;
-    parts.uri = target(&parts.uri)?;
+    if let Some(origin) = target(&parts.uri)? {
+        parts.uri = origin;
+    }
     content_length(&parts.headers)?;
     let trailers = wants_trailers(&parts.headers);
     strip_hop_by_hop(&mut parts.headers);
@@ -80,7 +80,9 @@ pub fn request(parts: &mut Parts, peer: &Peer, trusted: &Trusted) -> Result<(), 
     if trailers {
         parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    parts.headers.insert(header::HOST, host.clone());
+    if parts.headers.get(header::HOST) != Some(&host) {
+        parts.headers.insert(header::HOST, host.clone());
+    }
     parts.headers.insert(X_FORWARDED_HOST, told.host.unwrap_or(host));
     forwarded(&mut parts.headers, peer, told.proto, told.chain);
     if let Some(line) = told.forwarded {
@@ -167,7 +169,7 @@ fn host(parts: &Parts) -> Result<HeaderValue, Fault> {
     if hosts.next().is_some() {
         return Err(bad("more than one Host header"));
     }
-    if let Some(host) = host {
+    if let Some(host) = host.filter(|host| !is_plain(host.as_bytes())) {
         let parsed = Authority::try_from(host.as_bytes());
         sound(&parsed.map_err(|_| bad("the Host header is not a host name and port"))?)?;
     }
@@ -182,6 +184,23 @@ fn host(parts: &Parts) -> Result<HeaderValue, Fault> {
         (None, Some(host)) => Ok(host.clone()),
         (None, None) => Err(bad("no Host header")),
     }
+}
+
+/// A name or an address of letters, digits, dots and hyphens, maybe with a port: what nearly every `Host`
+/// is, seen without parsing it.
+fn is_plain(host: &[u8]) -> bool {
+    let name = host.iter().take_while(|byte| is_of_names(**byte)).count();
+    let port = match host.get(name..) {
+        Some([]) => return name > 0,
+        Some([b':', port @ ..]) => port,
+        _ => return false,
+    };
+    // Four digits are always a port; of five, only some.
+    name > 0 && (1..=4).contains(&port.len()) && port.iter().all(u8::is_ascii_digit)
+}
+
+const fn is_of_names(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-')
 }
 
 /// A host, maybe a port, nothing else.
@@ -201,8 +220,8 @@ fn sound(authority: &Authority) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The target in origin form.
-fn target(uri: &Uri) -> Result<Uri, Fault> {
+/// The target in origin form, where it is not.
+fn target(uri: &Uri) -> Result<Option<Uri>, Fault> {
     if uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
         return Err(bad("the target's scheme is neither http nor https"));
     }
@@ -212,9 +231,16 @@ fn target(uri: &Uri) -> Result<Uri, Fault> {
         return Err(bad("the path holds a `.` or `..` segment"));
     }
     let origin = match uri.path_and_query() {
-        // `http://host#fragment`, whose path reads as `/` and is empty.
-        Some(target) if target.as_str() == "/" => PathAndQuery::from_static("/"),
-        Some(target) if target.as_str().starts_with('/') => target.clone(),
+        Some(target) if target.as_str().starts_with('/') => {
+            if uri.scheme().is_none() && uri.authority().is_none() {
+                return Ok(None);
+            }
+            match target.as_str() {
+                // `http://host#fragment`, whose path reads as `/` and is empty.
+                "/" => PathAndQuery::from_static("/"),
+                _ => target.clone(),
+            }
+        }
         // `http://host?query`, whose path is empty.
         Some(target) if target.as_str().starts_with('?') => {
             PathAndQuery::try_from(format!("/{}", target.as_str()))
@@ -222,7 +248,7 @@ fn target(uri: &Uri) -> Result<Uri, Fault> {
         }
         _ => return Err(bad("the target is not a path")),
     };
-    Ok(Uri::from(origin))
+    Ok(Some(Uri::from(origin)))
 }
 
 /// Is there a `.` or `..` between slashes, in whatever spelling?
@@ -311,14 +337,8 @@ fn strip_ours(headers: &mut HeaderMap) {
 fn forwarded(headers: &mut HeaderMap, peer: &Peer, proto: Option<HeaderValue>, mut chain: Vec<u8>) {
     let seen = HeaderValue::from_static(if peer.tls.is_some() { "https" } else { "http" });
     headers.insert(X_FORWARDED_PROTO, proto.unwrap_or(seen));
-    let mut address = [0; ADDRESS_MAX];
-    let mut rest = &mut address[..];
-    if let Some(peer) = peer.address() {
-        // There is room for every address.
-        let _ = write!(rest, "{}", peer.ip());
-    }
-    let left = rest.len();
-    let address = &address[..ADDRESS_MAX - left];
+    let line = peer.address().map_or_else(Line::default, |address| written(address.ip()));
+    let address = line.as_bytes();
     let whole = match (chain.is_empty(), address.is_empty()) {
         (true, _) => address,
         (false, true) => &chain,
@@ -331,6 +351,24 @@ fn forwarded(headers: &mut HeaderMap, peer: &Peer, proto: Option<HeaderValue>, m
     if let Some(chain) = HeaderValue::from_bytes(whole).ok().filter(|chain| !chain.is_empty()) {
         headers.insert(X_FORWARDED_FOR, chain);
     }
+}
+
+/// An address in text. The usual kind by hand: it is written for every request.
+fn written(address: IpAddr) -> Line {
+    let mut line = Line::default();
+    match address {
+        IpAddr::V4(address) => {
+            for (place, octet) in address.octets().into_iter().enumerate() {
+                if place > 0 {
+                    line.push(b".");
+                }
+                line.number(octet.into(), 1);
+            }
+        }
+        // There is room for every address.
+        IpAddr::V6(address) => drop(write!(line, "{address}")),
+    }
+    line
 }
 
 /// The members of a comma-separated header, over all its lines.

@@ -17,7 +17,7 @@ use std::{
 use http::{HeaderMap, HeaderName};
 use serde::{Deserialize, Serialize};
 
-use crate::config::ScopeRule;
+use crate::{config::ScopeRule, frames::Frames, line::Line};
 
 /// Headers that bear no mark but choose on whose account an API answers.
 const ACCOUNTS: [&str; 2] = ["openai-organization", "openai-project"];
@@ -101,19 +101,19 @@ impl Tenants {
     fn hash(&self, rule: &str, pairs: &[(&str, &[u8])]) -> Scope {
         let digest = self.digest(rule, pairs);
         // Half of it, in a name that people copy.
-        let tenant = digest.to_hex().as_str().split_at(32).0.into();
+        let tenant = Line::of_hex(&digest.as_bytes()[..16]).as_str().into();
         Scope { bytes: *digest.as_bytes(), tenant }
     }
 
     fn digest(&self, rule: &str, pairs: &[(&str, &[u8])]) -> blake3::Hash {
-        let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        framed(&mut hasher, b"reprise scope 1");
-        framed(&mut hasher, rule.as_bytes());
+        let mut frames = Frames::keyed(self.key);
+        frames.piece(b"reprise scope 1");
+        frames.piece(rule.as_bytes());
         for (name, value) in pairs {
-            framed(&mut hasher, name.as_bytes());
-            framed(&mut hasher, value);
+            frames.piece(name.as_bytes());
+            frames.piece(value);
         }
-        hasher.finalize()
+        frames.finish()
     }
 }
 
@@ -137,12 +137,6 @@ fn credentials(headers: &HeaderMap) -> Vec<(&str, &[u8])> {
 fn named(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
     let all = headers.iter().filter(|(name, _)| is_credential(name));
     all.map(|(name, value)| (name.as_str(), value.as_bytes()))
-}
-
-/// Feeds `part` so that no two lists of parts feed the same bytes.
-fn framed(hasher: &mut blake3::Hasher, part: &[u8]) {
-    hasher.update(&(part.len() as u64).to_le_bytes());
-    hasher.update(part);
 }
 
 fn is_credential(name: &HeaderName) -> bool {
@@ -185,10 +179,10 @@ impl Scope {
     /// its parent.
     #[must_use]
     pub fn in_namespace(&self, name: &str) -> Self {
-        let mut hasher = blake3::Hasher::new_keyed(&self.bytes);
-        framed(&mut hasher, b"reprise namespace 1");
-        framed(&mut hasher, name.as_bytes());
-        Self { bytes: *hasher.finalize().as_bytes(), tenant: self.tenant.clone() }
+        let mut frames = Frames::keyed(self.bytes);
+        frames.piece(b"reprise namespace 1");
+        frames.piece(name.as_bytes());
+        Self { bytes: frames.finish().into(), tenant: self.tenant.clone() }
     }
 
     /// For hashing into keys. Two scopes are the same exactly when these are.

@@ -10,6 +10,8 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::line::Line;
+
 /// The header that carries it, both ways.
 pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -76,12 +78,9 @@ impl RequestIds {
     fn fresh(&self) -> RequestId {
         let count = self.next.fetch_add(1, Ordering::Relaxed);
         let [high, low] = self.seeds.map(|seed| mix(seed.wrapping_add(count)));
-        let mut rest = (u128::from(high) << 64) | u128::from(low);
-        let mut digits = [b'0'; 32];
-        for digit in digits.iter_mut().rev() {
-            *digit = b"0123456789abcdef"[(rest & 0xf) as usize];
-            rest >>= 4;
-        }
+        let number = (u128::from(high) << 64) | u128::from(low);
+        let mut digits = [0; 32];
+        digits.copy_from_slice(Line::of_hex(&number.to_be_bytes()).as_bytes());
         RequestId(Text::Made(digits))
     }
 }

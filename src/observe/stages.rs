@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use super::Line;
+use crate::line::Line;
 
 /// A stage of a request, in the order in which they happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

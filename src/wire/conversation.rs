@@ -6,10 +6,8 @@
 
 use std::sync::Arc;
 
-use super::{
-    ExactOnly, OPENING_MAX, Prompt, Rules, Shape, Template, Unread,
-    json::{Json, tagged},
-};
+use super::{ExactOnly, OPENING_MAX, Prompt, Rules, Shape, Template, Unread, json::Json};
+use crate::frames::Frames;
 
 /// Which turn a text belongs to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,8 +20,8 @@ pub(super) enum Turn {
 
 /// A request on its way to a prompt.
 pub(super) struct Conversation<'r> {
-    context: blake3::Hasher,
-    turn: blake3::Hasher,
+    context: Frames,
+    turn: Frames,
     texts: Vec<String>,
     opening: Vec<u8>,
     rules: Rules<'r>,
@@ -50,10 +48,9 @@ pub(super) struct Parts {
 impl<'r> Conversation<'r> {
     /// A request to this path (in its canonical form, where an API has two for one question).
     pub(super) fn new(path: &str, rules: Rules<'r>) -> Self {
-        let mut context = blake3::Hasher::new();
-        tagged(&mut context, b'p', path.as_bytes());
-        let turn = blake3::Hasher::new();
-        Self { context, turn, texts: Vec::new(), opening: Vec::new(), rules }
+        let mut context = Frames::default();
+        context.tagged(b'p', path.as_bytes());
+        Self { context, turn: Frames::default(), texts: Vec::new(), opening: Vec::new(), rules }
     }
 
     /// A member that must match, unless the operator says that it cannot change an answer.
@@ -69,13 +66,13 @@ impl<'r> Conversation<'r> {
 
     /// A member that must match.
     pub(super) fn member(&mut self, name: &str, value: &Json<'_>) {
-        tagged(&mut self.context, b'm', name.as_bytes());
+        self.context.tagged(b'm', name.as_bytes());
         value.hash_into(&mut self.context);
     }
 
     /// Bytes that must match.
     pub(super) fn mark(&mut self, tag: u8, bytes: &[u8]) {
-        tagged(&mut self.context, tag, bytes);
+        self.context.tagged(tag, bytes);
     }
 
     /// A message: an object whose member `content` is a text or a list of parts.
@@ -191,12 +188,12 @@ impl<'r> Conversation<'r> {
                 text
             }
         };
-        tagged(&mut self.turn, b't', question.as_bytes());
+        self.turn.tagged(b't', question.as_bytes());
         self.texts.push(question.to_owned());
     }
 
     /// The prompt.
-    pub(super) fn finish(self, shape: Shape, manner: Manner<'_>) -> Prompt {
+    pub(super) fn finish(mut self, shape: Shape, manner: Manner<'_>) -> Prompt {
         let text = self.texts.join("\n");
         let question = match manner.exact_only {
             Some(why) => Err(why),
@@ -206,8 +203,8 @@ impl<'r> Conversation<'r> {
         Prompt {
             model: Arc::from(manner.model),
             shape,
-            context: self.context.finalize(),
-            turn: self.turn.finalize(),
+            context: self.context.finish(),
+            turn: self.turn.finish(),
             question,
             temperature: manner.temperature,
             opening: self.opening.into(),

@@ -11,6 +11,8 @@ use serde::{
     de::{Error, MapAccess, SeqAccess, Visitor},
 };
 
+use crate::frames::Frames;
+
 /// A JSON value; object members are sorted by name and unique.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Json<'a> {
@@ -75,33 +77,26 @@ impl<'a> Json<'a> {
 
     /// Feeds an unambiguous form of the value to a hash: a tag, then a length, then the content,
     /// so that no two different values have the same form.
-    pub fn hash_into(&self, hash: &mut blake3::Hasher) {
+    pub fn hash_into(&self, hash: &mut Frames) {
         match self {
-            Self::Null => tagged(hash, b'n', b""),
-            Self::Bool(value) => tagged(hash, b'b', &[u8::from(*value)]),
-            Self::Int(value) => tagged(hash, b'i', &value.to_le_bytes()),
-            Self::Float(value) => tagged(hash, b'f', &value.to_bits().to_le_bytes()),
-            Self::Text(text) => tagged(hash, b't', text.as_bytes()),
+            Self::Null => hash.tagged(b'n', b""),
+            Self::Bool(value) => hash.tagged(b'b', &[u8::from(*value)]),
+            Self::Int(value) => hash.tagged(b'i', &value.to_le_bytes()),
+            Self::Float(value) => hash.tagged(b'f', &value.to_bits().to_le_bytes()),
+            Self::Text(text) => hash.tagged(b't', text.as_bytes()),
             Self::List(items) => {
-                tagged(hash, b'l', &(items.len() as u64).to_le_bytes());
+                hash.tagged(b'l', &(items.len() as u64).to_le_bytes());
                 items.iter().for_each(|item| item.hash_into(hash));
             }
             Self::Object(members) => {
-                tagged(hash, b'o', &(members.len() as u64).to_le_bytes());
+                hash.tagged(b'o', &(members.len() as u64).to_le_bytes());
                 for (name, value) in members {
-                    tagged(hash, b'k', name.as_bytes());
+                    hash.tagged(b'k', name.as_bytes());
                     value.hash_into(hash);
                 }
             }
         }
     }
-}
-
-/// Feeds one framed piece to a hash.
-pub fn tagged(hash: &mut blake3::Hasher, tag: u8, content: &[u8]) {
-    hash.update(&[tag]);
-    hash.update(&(content.len() as u64).to_le_bytes());
-    hash.update(content);
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Json<'a> {
@@ -207,9 +202,9 @@ mod tests {
     use super::*;
 
     fn digest(text: &str) -> blake3::Hash {
-        let mut hash = blake3::Hasher::new();
+        let mut hash = Frames::default();
         Json::parse(text.as_bytes()).unwrap().hash_into(&mut hash);
-        hash.finalize()
+        hash.finish()
     }
 
     #[test]
