@@ -62,7 +62,7 @@ struct Asked<'p> {
     model: &'p str,
     reading: Option<Arc<Reading>>,
     alone: Option<Alone>,
-    by_meaning: &'p Notify,
+    begins: &'p Notify,
     decision: Option<Decision>,
 }
 
@@ -92,21 +92,21 @@ impl Embedding<'_> {
 }
 
 impl Cache {
-    /// Looks for an answer in the store, by id and by meaning. `by_meaning` is told when the second
-    /// begins.
+    /// Looks for an answer in the store, by id and by meaning. `begins` is told before the first,
+    /// where the second may follow.
     pub async fn search(
         &self,
         key: &Key,
         prompt: &Prompt,
         plan: &Plan,
-        by_meaning: &Notify,
+        begins: &Notify,
     ) -> Search<'_> {
         let mut times = Times::default();
         let question = prompt.question.as_ref().ok();
         let reading = question.map(|question| Arc::new(Reading::of(question)));
         let alone = reading.as_ref().and_then(|reading| self.class(reading));
         let volatile = alone == Some(Alone::Volatile);
-        let mut asked = Asked { model: &prompt.model, reading, alone, by_meaning, decision: None };
+        let mut asked = Asked { model: &prompt.model, reading, alone, begins, decision: None };
         let mut embedding = self.embedding(key, question, alone);
         if let (Some(question), Some(reading)) = (question, &asked.reading)
             && !matches!(embedding, Embedding::None)
@@ -180,6 +180,13 @@ impl Cache {
             return Ok(hit);
         }
         let Some(store) = &self.store else { return Err(Reason::SemanticOff) };
+        let by_meaning = match asked.alone {
+            None => plan.semantic,
+            Some(class) => plan.semantic.and(Err(Reason::Alone(class))),
+        };
+        if by_meaning.is_ok() {
+            asked.begins.notify_one();
+        }
         let begun = Instant::now();
         let stored = self.stored(store.as_ref(), key).await;
         times.by_id = begun.elapsed();
@@ -190,11 +197,7 @@ impl Cache {
                 return Ok(hit);
             }
         }
-        plan.semantic?;
-        if let Some(class) = asked.alone {
-            return Err(Reason::Alone(class));
-        }
-        asked.by_meaning.notify_one();
+        by_meaning?;
         let begun = Instant::now();
         let vector = vector(embedding).await;
         times.embed = begun.elapsed();

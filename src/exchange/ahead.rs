@@ -1,6 +1,6 @@
 //! The lookup past the memory tier, and the call to the upstream that may run beside it.
 //!
-//! Where a hit is unlikely (`upstream.speculate`) the call begins with the embedding. A hit drops it, which
+//! Where a hit is unlikely (`upstream.speculate`) the call begins with the lookup. A hit drops it, which
 //! closes its connection or resets its stream; nothing of what it may have said is looked at. Everything
 //! else goes on with it as if it had begun after the lookup.
 
@@ -11,7 +11,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::journey::{AnswerHead, Errand, ask};
 use crate::{
-    cache::{HitKind, flight::Lead, semantic::Search},
+    cache::{flight::Lead, semantic::Search},
     fault::Fault,
     upstream::{Looked, Reply, Stake},
 };
@@ -72,19 +72,19 @@ pub(super) async fn lookup_with_call<'e>(
     lead: &Lead<AnswerHead>,
 ) -> Option<(Search<'e>, Option<Ahead<'e>>)> {
     let (upstream, tenant) = (&errand.upstream, &errand.key.tenant);
-    let by_meaning = Notify::const_new();
+    let begins = Notify::const_new();
     let cache = &errand.house.cache;
-    let mut search = pin!(cache.search(&errand.key, &errand.prompt, &errand.plan, &by_meaning));
+    let mut search = pin!(cache.search(&errand.key, &errand.prompt, &errand.plan, &begins));
     tokio::select! {
         biased;
         search = search.as_mut() => {
-            // One that was over at once may have been by meaning all the same.
-            if by_meaning.notified().now_or_never().is_some() {
+            // One that was over at once may have begun all the same.
+            if begins.notified().now_or_never().is_some() {
                 upstream.looked(tenant, looked(&search));
             }
             return Some((search, None));
         }
-        () = by_meaning.notified() => {}
+        () = begins.notified() => {}
     }
     let Some(stake) = upstream.stake(tenant) else {
         let search = search.await;
@@ -111,7 +111,7 @@ pub(super) async fn lookup_with_call<'e>(
 
 fn looked(search: &Search<'_>) -> Looked {
     match &search.outcome {
-        Ok(hit) if matches!(hit.kind, HitKind::Semantic { .. }) => Looked::Hit,
-        Ok(_) | Err(_) => Looked::Miss,
+        Ok(_) => Looked::Hit,
+        Err(_) => Looked::Miss,
     }
 }

@@ -107,8 +107,8 @@ async fn look(errand: &Errand) -> Vec<Option<Arc<Entry>>> {
         let hit = match cache.exact(key, &plan) {
             Ok(hit) => Some(hit),
             Err(_) if Instant::now() < deadline => {
-                let by_meaning = Notify::const_new();
-                cache.search(key, prompt, &plan, &by_meaning).await.outcome.ok()
+                let begins = Notify::const_new();
+                cache.search(key, prompt, &plan, &begins).await.outcome.ok()
             }
             Err(_) => None,
         };

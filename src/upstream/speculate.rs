@@ -28,7 +28,7 @@ const SAVED_MAX: f64 = 10.0;
 /// Tenants whose chance is remembered.
 const TENANTS_MAX: u64 = 10_000;
 
-/// What a lookup by meaning came to.
+/// What a lookup past the memory tier came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Looked {
     /// An answer that was served.
@@ -119,7 +119,7 @@ impl Upstream {
         may.then(|| Stake { upstream: self.clone(), outcome: Looked::Hit })
     }
 
-    /// Learns from a lookup by meaning of `tenant`.
+    /// Learns from a lookup of `tenant` past the memory tier.
     pub fn looked(&self, tenant: &Arc<str>, looked: Looked) {
         if let Some(speculation) = &self.speculation {
             speculation.learn(tenant, looked);
