@@ -1,4 +1,5 @@
-"""Heap blocks that one exact hit takes, counted by valgrind's DHAT: `allocations.py BINARY`.
+"""What one exact hit takes through the whole process: `hit.py blocks|instructions BINARY`, heap blocks counted by
+valgrind's DHAT or instructions outside the kernel by callgrind.
 
 The process is run twice, with few and with many hits over one connection; the difference by their
 distance is the cost of one, start-up excluded. Prints it, rounded.
@@ -12,11 +13,13 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
-FEW, MANY = 200, 700
+TOOLS = {  # options of valgrind, what it says at the end, few hits and many
+    "blocks": (["--tool=dhat", "--dhat-out-file=/dev/null"], r"Total:.* in ([\d,]+) blocks", (200, 700)),
+    "instructions": (["--tool=callgrind", "--callgrind-out-file=/dev/null"], r"Collected : (\d+)", (200, 3200)),
+}
 QUESTION = {"model": "m", "temperature": 0.2, "messages": [
     {"role": "system", "content": "You answer briefly and politely."},
     {"role": "user", "content": "What is the capital of France?"},
@@ -55,7 +58,7 @@ def connected(port):
             return socket.create_connection(("127.0.0.1", port))
         except OSError:
             time.sleep(0.1)
-    sys.exit("allocations.py: the proxy does not listen")
+    sys.exit("hit.py: the proxy does not listen")
 
 
 def hits(port, count):
@@ -71,31 +74,30 @@ def hits(port, count):
             head = b"".join(iter(answers.readline, b"\r\n"))
             answers.read(int(re.search(rb"content-length: (\d+)", head)[1]))
             if turn and b"detail=exact" not in head:
-                sys.exit(f"allocations.py: no exact hit: {head.decode()}")
+                sys.exit(f"hit.py: no exact hit: {head.decode()}")
 
 
-def blocks(binary, origin, count, folder):
+def total(options, told, binary, origin, count):
     port = free_port()
     settings = {"STORE__KIND": "off", "LISTEN__THREADS": "1", "LISTEN__ADMIN": "", "LOG__ACCESS": "false",
                 "LOG__LEVEL": "error"}
     environment = os.environ | {f"REPRISE__{name}": value for name, value in settings.items()}
-    command = ["valgrind", "--tool=dhat", f"--dhat-out-file={folder}/{count}", binary,
-               "--upstream", f"http://127.0.0.1:{origin}", "--listen", f"127.0.0.1:{port}"]
+    command = ["valgrind", *options, binary, "--upstream", f"http://127.0.0.1:{origin}", "--listen", f"127.0.0.1:{port}"]
     proxy = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         hits(port, count)
     finally:
         proxy.send_signal(signal.SIGTERM)
         said = proxy.communicate()[1]
-    return int(re.search(r"Total:.* in ([\d,]+) blocks", said)[1].replace(",", ""))
+    return int(re.search(told, said)[1].replace(",", ""))
 
 
 def main():
     origin = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Origin)
     threading.Thread(target=origin.serve_forever, daemon=True).start()
-    with tempfile.TemporaryDirectory() as folder:
-        few, many = (blocks(sys.argv[1], origin.server_port, count, folder) for count in (FEW, MANY))
-    print(round((many - few) / (MANY - FEW)))
+    options, told, counts = TOOLS[sys.argv[1]]
+    few, many = (total(options, told, sys.argv[2], origin.server_port, count) for count in counts)
+    print(round((many - few) / (counts[1] - counts[0])))
 
 
 main()

@@ -1,9 +1,13 @@
-//! A load generator that hears streams: `streams URL STREAMS TOTAL [HEADER:VALUE...]`.
+//! A load generator that hears streams: `streams URL STREAMS TOTAL RAMP_MS [HEADER:VALUE...]`.
 //!
-//! Keeps `STREAMS` streamed chat completions running until `TOTAL` have ended, each over its own
-//! HTTP/1.1 connection, and prints one JSON object: microseconds to the first event
+//! Keeps `STREAMS` streamed chat completions running until `TOTAL` have ended, each one after another over
+//! an HTTP/1.1 connection of its own, and prints one JSON object: microseconds to the first event
 //! (`first_*`), between events (`gap_*`), and by how much an event was later than the steady pace of
 //! its own stream (`lag_*`), at p50, p99 and p99.9. A prompt is never asked twice.
+//!
+//! The first streams begin within `RAMP_MS`, one after another: with about the length of a stream, as many
+//! begin at any time as end, where at once they would all stand in line for their first token. What is
+//! heard before the ramp is over is not counted.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -16,12 +20,12 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::Request;
+use hyper::{Request, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
@@ -39,14 +43,21 @@ struct Errand {
     headers: Vec<(String, String)>,
     left: AtomicUsize,
     run: u128,
+    begun: Instant,
+    ramp: Duration,
 }
 
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    let (Some(url), Some(streams), Some(total)) =
-        (arguments.next(), number(arguments.next()), number(arguments.next()))
-    else {
-        return eprintln!("usage: streams http://HOST:PORT STREAMS TOTAL [HEADER:VALUE...]");
+    let (Some(url), Some(streams), Some(total), Some(ramp)) = (
+        arguments.next(),
+        number(arguments.next()),
+        number(arguments.next()),
+        number(arguments.next()),
+    ) else {
+        return eprintln!(
+            "usage: streams http://HOST:PORT STREAMS TOTAL RAMP_MS [HEADER:VALUE...]"
+        );
     };
     let headers = arguments.filter_map(|header| {
         header.split_once(':').map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -56,12 +67,15 @@ fn main() {
         headers: headers.collect(),
         left: AtomicUsize::new(total),
         run: std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos(),
+        begun: Instant::now(),
+        ramp: Duration::from_millis(ramp as u64),
     });
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let heard = runtime.block_on(async {
+        let begins = |place| errand.ramp.mul_f64(place as f64 / streams as f64);
         let listeners: Vec<_> =
-            (0..streams).map(|_| tokio::spawn(listen(errand.clone()))).collect();
+            (0..streams).map(|place| tokio::spawn(listen(errand.clone(), begins(place)))).collect();
         let mut all = Heard::default();
         for listener in listeners {
             let mut one = listener.await.unwrap();
@@ -79,26 +93,49 @@ fn number(argument: Option<String>) -> Option<usize> {
     argument?.parse().ok()
 }
 
-async fn listen(errand: Arc<Errand>) -> Heard {
+async fn listen(errand: Arc<Errand>, begins: Duration) -> Heard {
     let mut heard = Heard::default();
+    let mut line = None;
+    tokio::time::sleep(begins).await;
     loop {
         let turn = errand
             .left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         let Ok(turn) = turn else { return heard };
-        if stream(&errand, turn, &mut heard).await.is_none() {
+        let mut this = Heard::default();
+        let in_ramp = errand.begun.elapsed() < errand.ramp;
+        if stream(&errand, &mut line, turn, &mut this).await.is_none() {
             heard.failed += 1;
+            line = None;
+        } else if !in_ramp {
+            heard.first.append(&mut this.first);
+            heard.gap.append(&mut this.gap);
+            heard.lag.append(&mut this.lag);
         }
     }
 }
 
-/// One stream from connect to end; `None` if anything about it was not as it should be.
-async fn stream(errand: &Errand, turn: usize, heard: &mut Heard) -> Option<()> {
+async fn connect(errand: &Errand) -> Option<SendRequest<Full<Bytes>>> {
     let socket = TcpStream::connect(&errand.authority).await.ok()?;
     socket.set_nodelay(true).ok()?;
-    let (mut sender, connection) =
+    let (sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.ok()?;
-    let driver = tokio::spawn(connection);
+    tokio::spawn(connection);
+    Some(sender)
+}
+
+/// One stream from its request to its end; `None` if anything about it was not as it should be.
+async fn stream(
+    errand: &Errand,
+    line: &mut Option<SendRequest<Full<Bytes>>>,
+    turn: usize,
+    heard: &mut Heard,
+) -> Option<()> {
+    if line.is_none() {
+        *line = connect(errand).await;
+    }
+    let sender = line.as_mut()?;
+    sender.ready().await.ok()?;
     let body = format!(
         r#"{{"model":"sim","stream":true,"messages":[{{"role":"user","content":"Stream {turn} of run {}: tell me a story."}}]}}"#,
         errand.run
@@ -128,7 +165,6 @@ async fn stream(errand: &Errand, turn: usize, heard: &mut Heard) -> Option<()> {
         let room = tail.len() - kept;
         tail[room..].copy_from_slice(&data[data.len() - kept..]);
     }
-    driver.abort();
     if !tail.ends_with(b"[DONE]\n\n") || arrivals.len() < 3 {
         return None;
     }

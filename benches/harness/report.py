@@ -16,6 +16,7 @@ def markdown(results, options):
         " load generator, proxies and origin on the same machine; 66-byte prompt body, 616-byte answer, HTTP/1.1,"
         " keep-alive, access log off", ""]
     lines += answers(results["whole"])
+    lines += half_load(results["whole"]["half"])
     lines += embedding(results["whole"])
     if "streams" in results:
         lines += streams(results["streams"])
@@ -42,6 +43,16 @@ def answers(results):
     lines += ["", "Stage budget at 1 connection, mean us:"]
     for name, stages in results["budget_us"].items():
         lines.append(f"- {name}: " + ", ".join(f"{stage} {us:.1f}" for stage, us in stages.items()))
+    return lines
+
+
+def half_load(results):
+    cases = results["cases"]
+    base = statistics.median(cases["nginx proxy_pass"]["p99"])
+    lines = ["", f"At {results['rate']:,} requests/s, half of the exact hit's most, over 32 connections, p50 / p99 us:"]
+    for name, one in cases.items():
+        p50, p99 = statistics.median(one["p50"]), statistics.median(one["p99"])
+        lines.append(f"- {name}: {p50:,.0f} / {p99:,.0f} = {p99 / base:.2f} x nginx proxy_pass")
     return lines
 
 

@@ -15,6 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 LOAD, PEERS, TOOLS = ROOT / "benches/load", ROOT / "benches/peers", ROOT / ".tools/peers"
 PATH = "/v1/chat/completions"
 ORIGIN, PROXY, TLS, ADMIN = 9301, 9310, 9312, 9311
+FLOOR = 9316  # benches/floor.rs
 FORGETFUL, FORGETFUL_ADMIN = 9314, 9315  # embeds each question, however often it comes
 PORTKEY = {"x-portkey-provider": "openai", "x-portkey-custom-host": f"http://127.0.0.1:{ORIGIN}/v1"}
 
@@ -96,10 +97,16 @@ class Running:
         self.start("nginx", "nginx", "-p", self.work, "-c", LOAD / "nginx.conf")
         wait("http://127.0.0.1:9302/")
 
+    def floor(self):
+        """A server of the same parts that does nothing."""
+        self.start("floor", "cargo", "bench", "--locked", "--quiet", "--bench", "floor", "--", FLOOR)
+        wait(f"http://127.0.0.1:{FLOOR}/")
+
     def reprise(self, name, upstream, port, admin, **environment):
-        """The release build with an empty store of its own."""
+        """The release build with an empty store of its own, in front of a URL or of what a file lists."""
+        source = ("--config", upstream) if isinstance(upstream, pathlib.Path) else ("--upstream", upstream)
         child = self.start(
-            name, "target/release/reprise", "--upstream", upstream, "--listen", f"127.0.0.1:{port}",
+            name, "target/release/reprise", *source, "--listen", f"127.0.0.1:{port}",
             "--admin", f"127.0.0.1:{admin}",
             REPRISE__STORE__PATH=str(self.work / name), REPRISE__LOG__ACCESS="false", **environment)
         wait(f"http://127.0.0.1:{admin}/readyz")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ import urllib.error
 import urllib.request
 
 from systems import (
-    ADMIN, FORGETFUL, FORGETFUL_ADMIN, LOAD, ORIGIN, PATH, PORTKEY, PROXY, ROOT, TLS, ask, need)
+    ADMIN, FLOOR, FORGETFUL, FORGETFUL_ADMIN, LOAD, ORIGIN, PATH, PORTKEY, PROXY, ROOT, TLS, ask, need)
 
 QUESTION, REWORDED = "What is the capital of France?", "What is the capital city of France?"
 SEMANTIC = "Reprise, semantic hit"
@@ -18,6 +19,7 @@ CASES = [  # name, URL, CASE of request.lua
     ("direct to the origin", f"http://127.0.0.1:{ORIGIN}", "exact"),
     ("nginx return 200", "http://127.0.0.1:9303", "exact"),
     ("nginx proxy_pass", "http://127.0.0.1:9302", "exact"),
+    ("hyper alone", f"http://127.0.0.1:{FLOOR}", "exact"),
     ("Reprise, pass-through", f"http://127.0.0.1:{PROXY}", "off"),
     ("Reprise, miss", f"http://127.0.0.1:{PROXY}", "miss"),
     ("Reprise, exact hit", f"http://127.0.0.1:{PROXY}", "exact"),
@@ -25,6 +27,7 @@ CASES = [  # name, URL, CASE of request.lua
     ("Reprise, semantic hit, vector remembered", f"http://127.0.0.1:{PROXY}", "semantic"),
 ]
 ADMINS = {f":{PROXY}": ADMIN, f":{FORGETFUL}": FORGETFUL_ADMIN}
+HALF_CASES = ["nginx return 200", "nginx proxy_pass", "Reprise, exact hit"]
 PEER_CASES = [
     ("nginx proxy_cache hit", "http://127.0.0.1:9304", "exact"),
     ("haproxy", "http://127.0.0.1:9305", "exact"),
@@ -42,7 +45,9 @@ H2_CASES = [
 def measure(running, options):
     need("nginx", "nginx-light")
     need("wrk", "wrk")
+    need("h2load", "nghttp2-client")
     running.nginx()
+    running.floor()
     # An audited hit is stored under its own words too: the next would be exact.
     same = {"REPRISE__CACHE__MAX_BYTES": "64MiB", "REPRISE__CACHE__SEMANTIC__AUDIT": "0"}
     running.reprise("reprise", f"http://127.0.0.1:{ORIGIN}", PROXY, ADMIN, **same,
@@ -74,8 +79,27 @@ def measure(running, options):
             result["rate"].append(wrk(url, case, 32, options.seconds, headers)[0])
         if options.peers:
             for name, url in H2_CASES:
-                results.setdefault(name, {"rate": []})["rate"].append(h2load(url, options.seconds, running.work))
-    return {"cases": results, "budget_us": budget, "embedding_us": alone}
+                rate = h2load(url, options.seconds, running.work, "-c4", "-m8")
+                results.setdefault(name, {"rate": []})["rate"].append(rate)
+    running.settle()
+    return {"cases": results, "budget_us": budget, "embedding_us": alone, "half": half_load(running, results, options)}
+
+
+def half_load(running, results, options):
+    """Latency where neither system is at its limit: both asked for half of what the exact hit reached, evenly."""
+    rate = round(statistics.median(results["Reprise, exact hit"]["rate"]) / 2)
+    half = {"rate": rate, "cases": {}}
+    for _ in range(options.rounds):
+        for name in HALF_CASES:
+            url = next(url for case, url, _ in CASES if case == name)
+            log = running.work / "half.log"
+            log.unlink(missing_ok=True)
+            h2load(url, options.seconds, running.work, "--h1", "-c32", f"--rps={rate / 32:.0f}", f"--log-file={log}")
+            spans = sorted(int(line.split()[2]) for line in log.read_text(encoding="ascii").splitlines())
+            one = half["cases"].setdefault(name, {"p50": [], "p99": []})
+            one["p50"].append(spans[len(spans) // 2])
+            one["p99"].append(spans[len(spans) * 99 // 100])
+    return half
 
 
 def warm(port):
@@ -105,13 +129,13 @@ def wrk(url, case, connections, seconds, headers):
     return rate, p50, p99
 
 
-def h2load(url, seconds, work):
-    """Requests a second of 4 connections with 8 streams each."""
+def h2load(url, seconds, work, *load):
+    """Requests a second under this load."""
     body = work / "body.json"
     body.write_text(json.dumps({"model": "m", "messages": [{"role": "user", "content": QUESTION}]},
                                separators=(",", ":")))
     told = subprocess.run(
-        ["h2load", "-c4", "-m8", "-t1", f"-D{seconds}", f"-d{body}", "-H", "content-type: application/json",
+        ["h2load", *load, "-t1", f"-D{seconds}", f"-d{body}", "-H", "content-type: application/json",
          "-H", "authorization: Bearer bench", url + PATH],
         capture_output=True, text=True, check=True).stdout
     return float(re.search(r"([\d.]+) req/s", told).group(1))

@@ -1,14 +1,18 @@
 """Certificates exchanged and the configuration reloaded every two seconds, under load, while clients
-leave and upstream answers break off. REPRISE_SOAK_S says for how long (in `make test`: shortly); the
-figures of long runs are in docs/transport.md."""
+leave and upstream answers break off. REPRISE_SOAK_S says for how long (in `make test`: shortly),
+REPRISE_SOAK_STORE=embedded that questions are embedded and answers stored too, REPRISE_SOAK_RPS how many
+exact hits a second h2load (Debian: nghttp2-client) asks for beside it; the figures of long runs are in
+docs/transport.md."""
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import random
 import re
 import signal
+import subprocess
 import threading
 import time
 
@@ -21,6 +25,11 @@ SECONDS = float(os.environ.get("REPRISE_SOAK_S", "10"))
 #: Clients beside one another; each has its own pause, because one that never pauses is peak load.
 CLIENTS = int(os.environ.get("REPRISE_SOAK_CLIENTS", "6"))
 PAUSE = float(os.environ.get("REPRISE_SOAK_PAUSE_S", "0.01"))
+STORE = os.environ.get("REPRISE_SOAK_STORE", "off")
+RPS = int(os.environ.get("REPRISE_SOAK_RPS", "0"))
+CONNECTIONS = 16
+#: So many that a long run fills it early: what grows after that has no reason to.
+TENANT_ENTRIES = 5000
 STAMP = re.compile(r"\[sim:([0-9a-f]{16})\]")
 
 
@@ -107,6 +116,34 @@ def body(text: str, stream: bool) -> dict:
     return {"model": "sim", "messages": messages, **({"stream": True} if stream else {})}
 
 
+def pressure(proxy: Reprise, folder: pathlib.Path) -> subprocess.Popen[str] | None:
+    """Asks one stored question again and again until the end."""
+    if not RPS:
+        return None
+    question = body("What is the capital of France?", stream=False)
+    assert httpx2.post(proxy.url + PATH, json=question, trust_env=False).status_code == 200
+    file = folder / "question.json"
+    file.write_text(json.dumps(question))
+    return subprocess.Popen(
+        ["h2load", "--h1", f"-c{CONNECTIONS}", "-t1", f"-D{SECONDS:.0f}", f"--rps={RPS // CONNECTIONS}", f"-d{file}",
+         "-H", "content-type: application/json", proxy.url + PATH], stdout=subprocess.PIPE, text=True)
+
+
+def totals(proxy: Reprise) -> dict[float, float]:
+    """How many requests took at most so many seconds, from connection to end."""
+    counts: dict[float, float] = {}
+    for line in proxy.admin.get("/metrics").text.splitlines():
+        if found := re.match(r'reprise_stage_seconds_bucket{stage="total",le="([^"]+)"} (\d+)', line):
+            counts[float(found[1].replace("+Inf", "inf"))] = float(found[2])
+    return counts
+
+
+def p99(before: dict[float, float], after: dict[float, float]) -> float:
+    """Milliseconds: the bound of the bucket that it lies in."""
+    asked = {bound: after[bound] - before.get(bound, 0) for bound in after}
+    return 1000 * min((bound for bound in asked if asked[bound] >= 0.99 * asked[float("inf")]), default=0)
+
+
 def gauges(proxy: Reprise) -> tuple[float, ...]:
     names = ["process_resident_memory_bytes", "process_open_fds", "process_threads", "reprise_tasks"]
     return tuple(metric(proxy, name) for name in names)
@@ -121,7 +158,9 @@ def test_certificates_and_settings_change_all_the_time(start, tmp_path: pathlib.
     config = f"""
         tls.cert = "{tmp_path}/tls.pem"
         tls.key = "{tmp_path}/tls.key"
-        store.kind = "off"
+        store.kind = "{STORE}"
+        store.path = "{tmp_path}/store"
+        store.tenant_entries = {TENANT_ENTRIES}
         cache.max_bytes = "16MiB"
         log.access = false
         cache.ttl = "TTL"
@@ -131,8 +170,9 @@ def test_certificates_and_settings_change_all_the_time(start, tmp_path: pathlib.
         """
     proxy: Reprise = start("", config=config.replace("TTL", "1h"), self_signed=False)
     file = proxy.folder / "reprise.toml"
+    asks = pressure(proxy, tmp_path)
     crowd = Crowd(proxy)
-    seen = []
+    seen, slowest, told = [], [], totals(proxy)
     try:
         begun = time.monotonic()
         turn = 0
@@ -145,8 +185,12 @@ def test_certificates_and_settings_change_all_the_time(start, tmp_path: pathlib.
             eventually(lambda: reloads() == turn, what="the reload")
             time.sleep(2)
             seen.append(gauges(proxy))
+            if time.monotonic() - begun > (len(slowest) + 1) * SECONDS / 12:
+                before, told = told, totals(proxy)
+                slowest.append(p99(before, told))
     finally:
         crowd.stop()
+    hits = asks.communicate()[0] if asks else ""
     applied = reloads()
     exchanged = metric(proxy, 'reprise_tls_reloads_total{result="applied"}')
     running = eventually(lambda: metric(proxy, "reprise_flight_running") == 0, what="no flight")
@@ -156,8 +200,11 @@ def test_certificates_and_settings_change_all_the_time(start, tmp_path: pathlib.
     for name, at in [("MiB", 0), ("fds", 1), ("threads", 2), ("tasks", 3)]:
         unit = 2**20 if at == 0 else 1
         print(name, [round(one[at] / unit) for one in seen[:: max(1, len(seen) // 12)]])
+    print("p99 ms, at most", slowest)
+    print("\n".join(line for line in hits.splitlines() if line.startswith(("finished", "requests", "status"))))
     model.stop()
     assert running
+    assert not asks or ", 0 failed, 0 errored, 0 timeout" in hits, hits
     assert not crowd.wrong, (len(crowd.wrong), crowd.wrong[:5])
     assert crowd.asked > 10 * SECONDS and crowd.left > 0
     assert applied == turn and exchanged >= 1
