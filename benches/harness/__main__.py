@@ -17,6 +17,7 @@ import replay
 import report
 import streams
 import systems
+import tax
 import whole
 
 
@@ -34,6 +35,7 @@ def main():
     try:
         results["whole"] = whole.measure(running, options)
         if options.peers:
+            results["tax"] = tax.measure(running)
             results["streams"] = streams.measure(running)
             results["replay"] = replay.measure(running)
     except BaseException:

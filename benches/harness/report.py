@@ -18,6 +18,8 @@ def markdown(results, options):
     lines += answers(results["whole"])
     lines += half_load(results["whole"]["half"])
     lines += embedding(results["whole"])
+    if "tax" in results:
+        lines += taxes(results["tax"])
     if "streams" in results:
         lines += streams(results["streams"])
     if "replay" in results:
@@ -64,6 +66,15 @@ def embedding(results):
         if tokens == "9":
             hit = statistics.median(results["cases"][whole.SEMANTIC]["p50"])
             lines.append(f"  - a semantic hit of that prompt over HTTP: {hit:,.0f} = {hit / p50:.2f} x")
+    return lines
+
+
+def taxes(results):
+    direct = results["direct to the origin"]["us"]
+    lines = ["", "The tax of a miss, one caller, a model that needs 20 ms, mean us to the answer's head beyond direct:"]
+    for name, one in results.items():
+        embed = f", of which the embedding {one['embed']:,.0f}" if "embed" in one else ""
+        lines.append(f"- {name}: {one['us'] - direct:,.0f}{embed}")
     return lines
 
 

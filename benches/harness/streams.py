@@ -6,14 +6,13 @@ import subprocess
 
 from systems import PEERS, ROOT, wait
 
-ORIGIN, NGINX, PROXY, ADMIN, EAGER, EAGER_ADMIN = 9340, 9341, 9342, 9343, 9344, 9345
+ORIGIN, NGINX, PROXY, ADMIN = 9340, 9341, 9342, 9343
 MISS = "Reprise, miss"
 SYSTEMS = [  # name, port, headers
     ("direct to the origin", ORIGIN, []),
     ("nginx proxy_pass", NGINX, []),
     ("Reprise, pass-through", PROXY, ["x-reprise-mode:off"]),
     (MISS, PROXY, []),
-    ("Reprise, miss, speculate", EAGER, []),  # upstream.speculate: the call begins beside the lookup
 ]
 RAMP = 1200  # ms in which the first streams begin: about as long as one takes
 LOADS = [("1 stream", 1, 16, 0), ("200 streams", 200, 1200, RAMP)]  # name, streams at once, in all, ramp
@@ -24,11 +23,7 @@ def measure(running):
                   "--first-token", "20ms", "--token-rate", "100", "--tokens", "100")
     wait(f"http://127.0.0.1:{ORIGIN}/v1/models")
     running.start("nginx-streams", "nginx", "-p", running.work, "-c", PEERS / "nginx-streams.conf")
-    origin = f"http://127.0.0.1:{ORIGIN}"
-    proxy = running.reprise("reprise-streams", origin, PROXY, ADMIN, REPRISE__LIMITS__REQUESTS="8192")
-    eager = running.work / "eager.toml"
-    eager.write_text(f'[[upstream]]\nname = "eager"\nurls = ["{origin}"]\nspeculate = 1.0\n', encoding="utf-8")
-    running.reprise("reprise-eager", eager, EAGER, EAGER_ADMIN)
+    proxy = running.reprise("reprise-streams", f"http://127.0.0.1:{ORIGIN}", PROXY, ADMIN, REPRISE__LIMITS__REQUESTS="8192")
     wait(f"http://127.0.0.1:{NGINX}/v1/models")
     results = {}
     for load, at_once, total, ramp in LOADS:
