@@ -5,7 +5,6 @@
 const ROOM: usize = 512;
 
 /// A hash of pieces that is not finished yet.
-#[derive(Clone)]
 pub struct Frames {
     key: Option<[u8; 32]>,
     waiting: [u8; ROOM],
@@ -39,7 +38,7 @@ impl Frames {
     }
 
     /// The hash of everything fed.
-    pub fn finish(&mut self) -> blake3::Hash {
+    pub fn finish(mut self) -> blake3::Hash {
         let waiting = self.waiting.get(..self.filled).unwrap_or_default();
         match (&mut self.overflow, &self.key) {
             (Some(hasher), _) => hasher.update(waiting).finalize(),
@@ -76,6 +75,18 @@ mod tests {
             hasher.update(content);
         }
         hasher.finalize()
+    }
+
+    #[test]
+    fn the_room_may_be_filled_to_the_last_byte_and_passed_by_one() {
+        for length in [ROOM - 9, ROOM - 8, ROOM - 7, ROOM - 1, ROOM, ROOM + 1] {
+            let piece = (None, vec![7; length]);
+            let mut frames = Frames::default();
+            frames.piece(&piece.1);
+            frames.piece(b"more");
+            let pieces = [piece, (None, b"more".to_vec())];
+            assert_eq!(frames.finish(), plainly(&mut blake3::Hasher::new(), &pieces), "{length}");
+        }
     }
 
     proptest! {

@@ -16,11 +16,11 @@
 //! 10. [`admin`] is the second listener.
 //!
 //! Around them: [`config`] (raw TOML becomes a checked value), [`fault`] (whose failure, what status),
-//! [`pem`] (keys and certificates from files), [`frames`] (what is hashed), [`line`] (short texts), [`app`] (the only room that knows all others) and
-//! [`cli`].
+//! [`pem`] (keys and certificates from files), [`frames`] (hashes of lists), [`line`] (short texts),
+//! [`app`] (the only room that knows all others) and [`cli`].
 //!
 //! Rooms below [`exchange`] do not import one another except through the neutral words of [`wire`],
-//! [`fault`], and the proof of scope that a cache key demands; [`cache`] does not know hyper, [`wire`]
+//! [`fault`], [`frames`], [`line`], and the proof of scope that a cache key demands; [`cache`] does not know hyper, [`wire`]
 //! does not know Qdrant.
 
 pub mod admin;

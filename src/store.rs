@@ -34,9 +34,16 @@ const IN_VIEW: usize = 256;
 #[serde(try_from = "String", into = "String")]
 pub struct EntryId(pub u128);
 
+impl EntryId {
+    /// Its digits.
+    pub fn hex(self) -> Line {
+        Line::of_hex(&self.0.to_be_bytes())
+    }
+}
+
 impl fmt::Display for EntryId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(Line::of_hex(&self.0.to_be_bytes()).as_str())
+        out.write_str(self.hex().as_str())
     }
 }
 

@@ -3,7 +3,7 @@
 //! Off the path: the client has its answer already. What agrees becomes one more key of the older
 //! answer, what does not becomes an answer of its own; either way the namespace hears of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Cache,
@@ -21,6 +21,10 @@ const CONTENDERS_MAX: usize = 4;
 const WORTH_A_VECTOR: f32 = 0.6;
 /// Below this it is not worth asking a language model.
 const WORTH_A_MODEL: f32 = 0.8;
+/// How long the next question has to come before a fresh answer is embedded to be compared. That takes several
+/// times as long as a question and cannot be interrupted, and whoever asks one thing after another (an agent, a
+/// script) asks within milliseconds of an answer's end.
+const GRACE: Duration = Duration::from_millis(20);
 /// A text longer than the embedder's window is compared by the mean of its pieces' vectors: words of a
 /// piece, and the most pieces that are looked at.
 const PIECE_WORDS: usize = 120;
@@ -139,6 +143,7 @@ impl Cache {
             return None;
         }
         if fresh_vector.is_none() {
+            tokio::time::sleep(GRACE).await;
             *fresh_vector = self.vector_of(tenant, fresh).await;
         }
         let stored_vector = self.vector_of(tenant, stored).await?;

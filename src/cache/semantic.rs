@@ -62,7 +62,7 @@ struct Asked<'p> {
     model: &'p str,
     reading: Option<Arc<Reading>>,
     alone: Option<Alone>,
-    begins: &'p Notify,
+    begun: &'p Notify,
     decision: Option<Decision>,
 }
 
@@ -92,21 +92,21 @@ impl Embedding<'_> {
 }
 
 impl Cache {
-    /// Looks for an answer in the store, by id and by meaning. `begins` is told before the first,
+    /// Looks for an answer in the store, by id and by meaning. `begun` is told before the first,
     /// where the second may follow.
     pub async fn search(
         &self,
         key: &Key,
         prompt: &Prompt,
         plan: &Plan,
-        begins: &Notify,
+        begun: &Notify,
     ) -> Search<'_> {
         let mut times = Times::default();
         let question = prompt.question.as_ref().ok();
         let reading = question.map(|question| Arc::new(Reading::of(question)));
         let alone = reading.as_ref().and_then(|reading| self.class(reading));
         let volatile = alone == Some(Alone::Volatile);
-        let mut asked = Asked { model: &prompt.model, reading, alone, begins, decision: None };
+        let mut asked = Asked { model: &prompt.model, reading, alone, begun, decision: None };
         let mut embedding = self.embedding(key, question, alone);
         if let (Some(question), Some(reading)) = (question, &asked.reading)
             && !matches!(embedding, Embedding::None)
@@ -185,7 +185,7 @@ impl Cache {
             Some(class) => plan.semantic.and(Err(Reason::Alone(class))),
         };
         if by_meaning.is_ok() {
-            asked.begins.notify_one();
+            asked.begun.notify_one();
         }
         let begun = Instant::now();
         let stored = self.stored(store.as_ref(), key).await;

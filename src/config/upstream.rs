@@ -41,7 +41,7 @@ pub struct Upstream {
     /// Share of the calls that may be asked of two replicas.
     #[serde(default = "hedge_share")]
     pub hedge_share: f64,
-    /// Share of the lookups by meaning whose call may have begun in vain; 0: none begins ahead.
+    /// Share of the lookups in the store whose call may have begun in vain; 0: none begins ahead.
     #[serde(default)]
     pub speculate: f64,
     /// Exchanges that all its replicas together may have at once; 0: any number.

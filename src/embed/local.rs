@@ -32,7 +32,7 @@ use ort::{environment::Environment, ep::ExecutionProviderDispatch};
 pub use self::provider::Provider;
 use self::{
     model::Model,
-    queue::{GRACE, LATE, Priority, Queue, Seat},
+    queue::{LATE, Priority, Queue, Seat},
     source::Source,
     worker::Answer,
 };
@@ -173,7 +173,7 @@ impl Local {
         // Otherwise the tokenizer hands each batch to a process-wide pool with a thread per core.
         tokenizers::utils::parallelism::set_parallelism(false);
 
-        let queue = Arc::new(Queue::new(options.queue, options.max_batch, LATE, GRACE));
+        let queue = Arc::new(Queue::new(options.queue, options.max_batch, LATE));
         let mut crew = Crew { queue: Arc::clone(&queue), threads: Vec::new() };
         let threads = thread_count(options.threads);
         let (ready, opened) = mpsc::sync_channel(threads);

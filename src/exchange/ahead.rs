@@ -72,19 +72,19 @@ pub(super) async fn lookup_with_call<'e>(
     lead: &Lead<AnswerHead>,
 ) -> Option<(Search<'e>, Option<Ahead<'e>>)> {
     let (upstream, tenant) = (&errand.upstream, &errand.key.tenant);
-    let begins = Notify::const_new();
+    let begun = Notify::const_new();
     let cache = &errand.house.cache;
-    let mut search = pin!(cache.search(&errand.key, &errand.prompt, &errand.plan, &begins));
+    let mut search = pin!(cache.search(&errand.key, &errand.prompt, &errand.plan, &begun));
     tokio::select! {
         biased;
         search = search.as_mut() => {
             // One that was over at once may have begun all the same.
-            if begins.notified().now_or_never().is_some() {
+            if begun.notified().now_or_never().is_some() {
                 upstream.looked(tenant, looked(&search));
             }
             return Some((search, None));
         }
-        () = begins.notified() => {}
+        () = begun.notified() => {}
     }
     let Some(stake) = upstream.stake(tenant) else {
         let search = search.await;

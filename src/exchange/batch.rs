@@ -107,8 +107,8 @@ async fn look(errand: &Errand) -> Vec<Option<Arc<Entry>>> {
         let hit = match cache.exact(key, &plan) {
             Ok(hit) => Some(hit),
             Err(_) if Instant::now() < deadline => {
-                let begins = Notify::const_new();
-                cache.search(key, prompt, &plan, &begins).await.outcome.ok()
+                let begun = Notify::const_new();
+                cache.search(key, prompt, &plan, &begun).await.outcome.ok()
             }
             Err(_) => None,
         };

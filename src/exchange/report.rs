@@ -45,7 +45,7 @@ pub(super) fn hit(
     streaming(&mut headers);
     headers.insert(header::AGE, number(hit.entry.age(now).as_secs()));
     headers.insert(X_CACHE, HeaderValue::from_static("HIT"));
-    headers.insert(X_ENTRY, Line::of_hex(&hit.entry.id.0.to_be_bytes()).header());
+    headers.insert(X_ENTRY, hit.entry.id.hex().header());
     let detail = match hit.kind {
         HitKind::Exact => "exact",
         HitKind::Stale => "stale",

@@ -1,6 +1,6 @@
 //! Calls that begin before it is known whether they are wanted.
 //!
-//! While a question is embedded and looked for, its upstream waits. Where a hit is unlikely the call may
+//! While a question is looked for by id, embedded and looked for by meaning, its upstream waits. Where a hit is unlikely the call may
 //! as well begin at once: a miss then pays nothing for its lookup. A hit makes it a call in vain, so two
 //! rules bound those: only tenants whose recent lookups rarely hit, and only a share of all lookups.
 
@@ -28,7 +28,7 @@ const SAVED_MAX: f64 = 10.0;
 /// Tenants whose chance is remembered.
 const TENANTS_MAX: u64 = 10_000;
 
-/// What a lookup past the memory tier came to.
+/// What a lookup in the store came to that may go on by meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Looked {
     /// An answer that was served.
@@ -119,7 +119,7 @@ impl Upstream {
         may.then(|| Stake { upstream: self.clone(), outcome: Looked::Hit })
     }
 
-    /// Learns from a lookup of `tenant` past the memory tier.
+    /// Learns from a lookup of `tenant` in the store that may go on by meaning.
     pub fn looked(&self, tenant: &Arc<str>, looked: Looked) {
         if let Some(speculation) = &self.speculation {
             speculation.learn(tenant, looked);

@@ -193,7 +193,7 @@ impl<'r> Conversation<'r> {
     }
 
     /// The prompt.
-    pub(super) fn finish(mut self, shape: Shape, manner: Manner<'_>) -> Prompt {
+    pub(super) fn finish(self, shape: Shape, manner: Manner<'_>) -> Prompt {
         let text = self.texts.join("\n");
         let question = match manner.exact_only {
             Some(why) => Err(why),

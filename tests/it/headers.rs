@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::{
-    client::{Ask, CHAT, CacheStatus},
+    client::{Ask, CHAT, CacheStatus, Http2},
     origin::Origin,
     proxy::Setup,
     talk,
@@ -37,6 +37,10 @@ async fn a_miss_and_a_hit_report_themselves() {
         assert!(hit.header("age").parse::<u64>().unwrap() < 10);
         assert_eq!(hit.header("x-reprise-similarity"), "");
         assert_eq!(hit.body, miss.body);
+        assert_eq!(hit.header("content-length"), hit.body.len().to_string());
+        let over_http2 = Http2::connect(proxy.address).await.open(&ask).await.unwrap();
+        let length = over_http2.head.headers.get("content-length").unwrap();
+        assert_eq!(length.to_str().unwrap(), hit.body.len().to_string());
     }
 }
 

@@ -141,6 +141,32 @@ async fn stopping_time(at: Halt, http2: bool) -> Duration {
     took
 }
 
+/// The call begins before the store is asked by id, too, and an answer found there stops it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_found_by_id_stops_the_call() {
+    const KEPT: usize = 5;
+    let (folder, words) = (tempfile::tempdir().unwrap(), Words::new());
+    let origin = Origin::start(talk::model).await;
+    let ask = |number: usize| Ask::chat(KNOWN).header("x-reprise-namespace", &format!("n{number}"));
+    let proxy = open(&origin, &folder, &words).await;
+    for number in 0..KEPT {
+        proxy.send(&ask(number)).await;
+    }
+    proxy.stop().await;
+    // Nothing is in memory now, and nothing known of the tenant.
+    let proxy = open(&origin, &folder, &words).await;
+    proxy.send(&Ask::chat("where is the nearest bank")).await;
+    for number in 0..KEPT {
+        let hit = proxy.send(&ask(number)).await;
+        assert_eq!(hit.cache_status().detail.as_deref(), Some("exact"));
+    }
+    eventually("no journey runs", || proxy.house().tasks.is_empty()).await;
+    let (begun, in_vain) = counts(&proxy);
+    // Each hit makes the next one likelier: the first alone is sure to be taken for a miss.
+    assert!(begun >= 1 && in_vain == begun, "{begun} {in_vain}");
+    proxy.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_shares_the_call_that_began_ahead() {
     let (folder, words) = (tempfile::tempdir().unwrap(), Words::new());

@@ -9,7 +9,7 @@
 //!
 //! Behind them wait the texts that no client waits for (answers that are to be compared). A batch cannot
 //! be interrupted, and an answer takes several times as long as a question: they go one at a time, when
-//! no question waits and none has come for a moment, or when many batches of questions have gone before.
+//! no question waits, or when many batches of questions have gone before.
 
 use std::{
     collections::VecDeque,
@@ -36,10 +36,6 @@ const BATCH_BYTES_MAX: usize = 384;
 
 /// Half of the cache's usual lookup deadline: who has waited for longer is hardly waited for.
 pub(super) const LATE: Duration = Duration::from_millis(25);
-
-/// How long a text that nobody waits for lets questions pass before it begins. It is there because an answer has
-/// just ended, and whoever asks one thing after another (an agent, a script) asks the next within milliseconds.
-pub(super) const GRACE: Duration = Duration::from_millis(20);
 
 /// Batches of questions that may go in a row while something waits behind them. Without an end to it,
 /// under load that never pauses nothing would be learned, and audits that stay unanswered end in serving
@@ -93,8 +89,6 @@ pub(super) struct Queue {
     batch_max: usize,
     /// A job that has waited for so long lets newer ones pass.
     late: Duration,
-    /// A job that nobody waits for begins after so long.
-    grace: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -119,8 +113,8 @@ pub(super) struct Seat {
 
 impl Queue {
     /// At most `capacity` waiting jobs of each priority, at most `batch_max` in a batch (each at least
-    /// one); a job is late after `late`, and one that nobody waits for begins after `grace`.
-    pub(super) fn new(capacity: usize, batch_max: usize, late: Duration, grace: Duration) -> Self {
+    /// one); a job is late after `late`.
+    pub(super) fn new(capacity: usize, batch_max: usize, late: Duration) -> Self {
         Self {
             state: Mutex::new(State::default()),
             arrived: Condvar::new(),
@@ -128,7 +122,6 @@ impl Queue {
             capacity: capacity.max(1),
             batch_max: batch_max.max(1),
             late,
-            grace,
         }
     }
 
@@ -183,14 +176,11 @@ impl Queue {
             if state.closed {
                 return None;
             }
-            let batch = state.take(self.batch_max, self.late, self.grace);
+            let batch = state.take(self.batch_max, self.late);
             if !batch.is_empty() {
                 return Some(batch);
             }
-            match state.behind.front().map(|job| job.since + self.grace) {
-                Some(begins) => drop(self.arrived.wait_until(&mut state, begins)),
-                None => self.arrived.wait(&mut state),
-            }
+            self.arrived.wait(&mut state);
         }
     }
 
@@ -225,7 +215,7 @@ impl Queue {
 }
 
 impl State {
-    fn take(&mut self, batch_max: usize, late: Duration, grace: Duration) -> Vec<Job> {
+    fn take(&mut self, batch_max: usize, late: Duration) -> Vec<Job> {
         if self.in_a_row < IN_A_ROW {
             let batch = self.take_batch(batch_max, late);
             if !batch.is_empty() {
@@ -233,16 +223,13 @@ impl State {
                 return batch;
             }
         }
-        let starved = self.in_a_row >= IN_A_ROW;
         self.in_a_row = 0;
-        while self.behind.front().is_some_and(Job::is_abandoned) {
-            self.behind.pop_front();
+        while let Some(job) = self.behind.pop_front() {
+            if !job.is_abandoned() {
+                return vec![job];
+            }
         }
-        let is_due = |job: &mut Job| starved || job.since.elapsed() >= grace;
-        match self.behind.pop_front_if(is_due) {
-            Some(job) => vec![job],
-            None => self.take_batch(batch_max, late),
-        }
+        self.take_batch(batch_max, late)
     }
 
     fn take_batch(&mut self, batch_max: usize, late: Duration) -> Vec<Job> {
