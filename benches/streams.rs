@@ -6,8 +6,8 @@
 //! its own stream (`lag_*`), at p50, p99 and p99.9. A prompt is never asked twice.
 //!
 //! The first streams begin within `RAMP_MS`, one after another: with about the length of a stream, as many
-//! begin at any time as end, where at once they would all stand in line for their first token. What is
-//! heard before the ramp is over is not counted.
+//! begin at any time as end, where at once they would all stand in line for their first token. With a ramp,
+//! what begins in it is not counted, nor are the last streams, which end alone.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -41,6 +41,7 @@ struct Heard {
 struct Errand {
     authority: String,
     headers: Vec<(String, String)>,
+    streams: usize,
     left: AtomicUsize,
     run: u128,
     begun: Instant,
@@ -65,6 +66,7 @@ fn main() {
     let errand = Arc::new(Errand {
         authority: url.trim_start_matches("http://").trim_end_matches('/').to_owned(),
         headers: headers.collect(),
+        streams,
         left: AtomicUsize::new(total),
         run: std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos(),
         begun: Instant::now(),
@@ -103,11 +105,12 @@ async fn listen(errand: Arc<Errand>, begins: Duration) -> Heard {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         let Ok(turn) = turn else { return heard };
         let mut this = Heard::default();
-        let in_ramp = errand.begun.elapsed() < errand.ramp;
+        let whole_load =
+            errand.ramp.is_zero() || errand.begun.elapsed() >= errand.ramp && turn > errand.streams;
         if stream(&errand, &mut line, turn, &mut this).await.is_none() {
             heard.failed += 1;
             line = None;
-        } else if !in_ramp {
+        } else if whole_load {
             heard.first.append(&mut this.first);
             heard.gap.append(&mut this.gap);
             heard.lag.append(&mut this.lag);

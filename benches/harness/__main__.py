@@ -1,6 +1,6 @@
 """Side by side in one run: direct, nginx, Reprise; with --peers also what a user would pick instead.
 
-Needs nginx and wrk, with --peers also haproxy, varnish and h2load (installed with apt-get where this
+Needs nginx, wrk and h2load, with --peers also haproxy and varnish (installed with apt-get where this
 runs as root), LiteLLM and GPTCache (PyPI) and Portkey's gateway (npm), which go to .tools/.
 
 Rounds are interleaved, so that a noisy neighbour hits every system; medians are printed with their
@@ -34,6 +34,7 @@ def main():
     results = {}
     try:
         results["whole"] = whole.measure(running, options)
+        results["half"] = whole.half_load(running, results["whole"], options)
         if options.peers:
             results["tax"] = tax.measure(running)
             results["streams"] = streams.measure(running)

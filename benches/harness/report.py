@@ -16,7 +16,8 @@ def markdown(results, options):
         " load generator, proxies and origin on the same machine; 66-byte prompt body, 616-byte answer, HTTP/1.1,"
         " keep-alive, access log off", ""]
     lines += answers(results["whole"])
-    lines += half_load(results["whole"]["half"])
+    if "half" in results:
+        lines += half_load(results["half"])
     lines += embedding(results["whole"])
     if "tax" in results:
         lines += taxes(results["tax"])
@@ -51,10 +52,12 @@ def answers(results):
 def half_load(results):
     cases = results["cases"]
     base = statistics.median(cases["nginx proxy_pass"]["p99"])
-    lines = ["", f"At {results['rate']:,} requests/s, half of the exact hit's most, over 32 connections, p50 / p99 us:"]
+    lines = ["", f"At {results['rate']:,} requests/s, half of the exact hit's most, over 32 connections that ask in bursts"
+             " of 10 ms (h2load), p50 / p99 us:"]
     for name, one in cases.items():
         p50, p99 = statistics.median(one["p50"]), statistics.median(one["p99"])
-        lines.append(f"- {name}: {p50:,.0f} / {p99:,.0f} = {p99 / base:.2f} x nginx proxy_pass")
+        lines.append(f"- {name}, at {one['share']:.0%} of its own most: {p50:,.0f} / {p99:,.0f} = {p99 / base:.2f} x"
+                     " nginx proxy_pass")
     return lines
 
 
@@ -70,11 +73,13 @@ def embedding(results):
 
 
 def taxes(results):
-    direct = results["direct to the origin"]["us"]
-    lines = ["", "The tax of a miss, one caller, a model that needs 20 ms, mean us to the answer's head beyond direct:"]
+    direct = results.pop("direct to the origin")["us"]
+    lines = ["", "The tax of a miss, one caller, a model that needs 20 ms, us to the answer's head beyond direct (means of"
+             " rounds, their median):"]
     for name, one in results.items():
-        embed = f", of which the embedding {one['embed']:,.0f}" if "embed" in one else ""
-        lines.append(f"- {name}: {one['us'] - direct:,.0f}{embed}")
+        beyond = [there - here for there, here in zip(one["us"], direct)]
+        embed = f", the embedding {spread(one['embed'])}" if one["embed"] else ""
+        lines.append(f"- {name}: {spread(beyond)}{embed}")
     return lines
 
 

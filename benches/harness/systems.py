@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 LOAD, PEERS, TOOLS = ROOT / "benches/load", ROOT / "benches/peers", ROOT / ".tools/peers"
 PATH = "/v1/chat/completions"
 ORIGIN, PROXY, TLS, ADMIN = 9301, 9310, 9312, 9311
-FLOOR = 9316  # benches/floor.rs
+FLOOR = 9316  # examples/floor.rs
 FORGETFUL, FORGETFUL_ADMIN = 9314, 9315  # embeds each question, however often it comes
 PORTKEY = {"x-portkey-provider": "openai", "x-portkey-custom-host": f"http://127.0.0.1:{ORIGIN}/v1"}
 
@@ -99,7 +99,7 @@ class Running:
 
     def floor(self):
         """A server of the same parts that does nothing."""
-        self.start("floor", "cargo", "bench", "--locked", "--quiet", "--bench", "floor", "--", FLOOR)
+        self.start("floor", "target/release/examples/floor", FLOOR)
         wait(f"http://127.0.0.1:{FLOOR}/")
 
     def reprise(self, name, upstream, port, admin, **environment):
@@ -110,11 +110,13 @@ class Running:
             "--admin", f"127.0.0.1:{admin}",
             REPRISE__STORE__PATH=str(self.work / name), REPRISE__LOG__ACCESS="false", **environment)
         wait(f"http://127.0.0.1:{admin}/readyz")
+        if child.poll() is not None:
+            sys.exit(f"scripts/bench: {name} ended; another process answers on {admin}")
         return child
 
     def peers(self):
         """What a user would pick instead, in front of the same origin."""
-        for program, package in (("haproxy", "haproxy"), ("varnishd", "varnish"), ("h2load", "nghttp2-client")):
+        for program, package in (("haproxy", "haproxy"), ("varnishd", "varnish")):
             need(program, package)
         self.start("nginx-cache", "nginx", "-p", self.work, "-c", PEERS / "nginx-cache.conf")
         self.start("haproxy", "haproxy", "-f", PEERS / "haproxy.cfg")
