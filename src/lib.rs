@@ -20,8 +20,8 @@
 //! [`app`] (the only room that knows all others) and [`cli`].
 //!
 //! Rooms below [`exchange`] do not import one another except through the neutral words of [`wire`],
-//! [`fault`], [`frames`], [`line`], and the proof of scope that a cache key demands; [`cache`] does not know hyper, [`wire`]
-//! does not know Qdrant.
+//! [`fault`], [`frames`], [`line`], and the proof of scope that a cache key demands; [`cache`] does not
+//! know hyper, [`wire`] does not know Qdrant.
 
 pub mod admin;
 pub mod app;

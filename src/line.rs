@@ -22,13 +22,6 @@ impl Default for Line {
 }
 
 impl Line {
-    /// Bytes in hexadecimal digits.
-    pub fn of_hex(bytes: &[u8]) -> Self {
-        let mut line = Self::default();
-        line.hex(bytes);
-        line
-    }
-
     /// Nothing yet?
     pub fn is_empty(&self) -> bool {
         self.length == 0
@@ -57,16 +50,16 @@ impl Line {
         self.push(&digits[at..]);
     }
 
-    /// Appends each byte as two lower-case hexadecimal digits; by hand for the same reason.
-    pub fn hex(&mut self, bytes: &[u8]) {
+    /// Each byte as two lower-case hexadecimal digits; by hand for the same reason.
+    pub fn of_hex(bytes: &[u8]) -> Self {
+        debug_assert!(2 * bytes.len() <= CAPACITY, "a line too long");
         let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble & 0xf)];
-        let room = self.bytes.get_mut(self.length..).unwrap_or_default();
-        debug_assert!(2 * bytes.len() <= room.len(), "a line too long");
-        let pairs = room.chunks_exact_mut(2);
-        self.length += 2 * pairs.len().min(bytes.len());
-        for (pair, byte) in pairs.zip(bytes) {
+        let mut line = Self::default();
+        for (pair, byte) in line.bytes.chunks_exact_mut(2).zip(bytes) {
             pair.copy_from_slice(&[digit(byte >> 4), digit(*byte)]);
+            line.length += 2;
         }
+        line
     }
 
     /// What was written; nothing where that is no text.

@@ -1,8 +1,9 @@
 //! Calls that begin before it is known whether they are wanted.
 //!
-//! While a question is looked for by id, embedded and looked for by meaning, its upstream waits. Where a hit is unlikely the call may
-//! as well begin at once: a miss then pays nothing for its lookup. A hit makes it a call in vain, so two
-//! rules bound those: only tenants whose recent lookups rarely hit, and only a share of all lookups.
+//! While a question is looked for by id, embedded and looked for by meaning, its upstream waits. Where
+//! a hit is unlikely the call may as well begin at once: a miss then pays nothing for its lookup. A hit
+//! makes it a call in vain, so two rules bound those: only tenants whose recent lookups rarely hit, and
+//! only a share of all lookups.
 
 use std::sync::{
     Arc,
