@@ -53,11 +53,11 @@ counts: ## Instructions of the hot path against the accepted figures (needs valg
 	scripts/counts
 
 .PHONY: bench
-bench: build ## Side by side in one run: direct, nginx, Reprise; and instruction counts
+bench: build ## Side by side in one run: direct, nginx, hyper alone, Reprise; half load
 	scripts/bench
 
 .PHONY: bench-peers
-bench-peers: build ## The same against haproxy, varnish, LiteLLM, Portkey and GPTCache; streams; memory
+bench-peers: build ## Also haproxy, varnish, LiteLLM, Portkey, GPTCache; the tax of a miss; streams; memory
 	scripts/bench --peers --out target/bench-peers
 
 .PHONY: bench-store

@@ -97,7 +97,7 @@ fn number(argument: Option<String>) -> Option<usize> {
 
 async fn listen(errand: Arc<Errand>, begins: Duration) -> Heard {
     let mut heard = Heard::default();
-    let mut line = None;
+    let mut connection = None;
     tokio::time::sleep(begins).await;
     loop {
         let turn = errand
@@ -107,9 +107,9 @@ async fn listen(errand: Arc<Errand>, begins: Duration) -> Heard {
         let mut this = Heard::default();
         let whole_load =
             errand.ramp.is_zero() || errand.begun.elapsed() >= errand.ramp && turn > errand.streams;
-        if stream(&errand, &mut line, turn, &mut this).await.is_none() {
+        if stream(&errand, &mut connection, turn, &mut this).await.is_none() {
             heard.failed += 1;
-            line = None;
+            connection = None;
         } else if whole_load {
             heard.first.append(&mut this.first);
             heard.gap.append(&mut this.gap);
@@ -130,14 +130,14 @@ async fn connect(errand: &Errand) -> Option<SendRequest<Full<Bytes>>> {
 /// One stream from its request to its end; `None` if anything about it was not as it should be.
 async fn stream(
     errand: &Errand,
-    line: &mut Option<SendRequest<Full<Bytes>>>,
+    connection: &mut Option<SendRequest<Full<Bytes>>>,
     turn: usize,
     heard: &mut Heard,
 ) -> Option<()> {
-    if line.is_none() {
-        *line = connect(errand).await;
+    if connection.is_none() {
+        *connection = connect(errand).await;
     }
-    let sender = line.as_mut()?;
+    let sender = connection.as_mut()?;
     sender.ready().await.ok()?;
     let body = format!(
         r#"{{"model":"sim","stream":true,"messages":[{{"role":"user","content":"Stream {turn} of run {}: tell me a story."}}]}}"#,

@@ -98,10 +98,11 @@ def half_load(running, results, options):
             log.unlink(missing_ok=True)
             reached = h2load(url, options.seconds, running.work, "--h1", "-c32", f"--rps={rate / 32:.0f}", f"--log-file={log}")
             answers = [line.split() for line in log.read_text(encoding="ascii").splitlines()]
-            if reached < 0.95 * rate or any(status != "200" for _, status, _ in answers):
-                sys.exit(f"scripts/bench: {reached:.0f} requests/s instead of {rate} at {name}, or failures")
+            if any(status != "200" for _, status, _ in answers):
+                sys.exit(f"scripts/bench: failed requests at {name}")
             spans = sorted(int(span) for _, _, span in answers)
-            one = half["cases"].setdefault(name, {"p50": [], "p99": [], "share": rate / most[name]})
+            one = half["cases"].setdefault(name, {"p50": [], "p99": [], "reached": [], "share": rate / most[name]})
+            one["reached"].append(reached)
             one["p50"].append(spans[len(spans) // 2])
             one["p99"].append(spans[len(spans) * 99 // 100])
     return half
