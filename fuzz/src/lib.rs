@@ -1,7 +1,9 @@
-//! The files under test, by the names that they have in the house. `wire` and `fault` are links to
-//! whole rooms; of the others only the files that are meant.
+//! The files under test, by the names that they have in the house. `wire`, `fault` and what they are
+//! written with are links to whole rooms; of the others only the files that are meant.
 
 pub mod fault;
+pub mod frames;
+pub mod line;
 pub mod wire;
 
 /// What reads connections and heads.
